@@ -1,0 +1,72 @@
+# Every target sets up what it needs: Go and, for web/, Node are enough.
+.DEFAULT_GOAL := help
+include tools.env
+
+SQLC := .tools/sqlc-$(SQLC_VERSION)
+GOLANGCI_LINT := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: build postgres ## Run a server with a Postgres of its own; ARGS="…" for more flags
+	bin/tailroom dev $(ARGS)
+
+.PHONY: build
+build: ## Build bin/tailroom
+	go build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/tailroom
+
+.PHONY: test
+test: test-go test-web ## Run all tests, with a Postgres of their own
+
+.PHONY: test-go
+test-go: postgres cc ## Run the Go tests; ARGS="-run …" for some
+	go test -race -timeout 10m $(ARGS) ./...
+
+.PHONY: bench
+bench: postgres ## Run the benchmarks; ARGS="-count 6" and the like
+	go test -run '^$$' -bench . -benchmem $(ARGS) ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Check style, mistakes and the direction of the imports
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: generate
+generate: $(SQLC) ## Generate db/ from queries/ and migrations/
+	$(SQLC) generate
+
+.PHONY: generate-check
+generate-check: generate ## Fail if db/ is not what generate makes
+	git diff --exit-code -- db
+	@test -z "$$(git ls-files --others --exclude-standard db)" || { echo "db/ has files that are not in git"; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what was built, but not the tools
+	rm -rf bin web/node_modules web/*/dist web/packages/*/dist
+
+# The web workspace, once it is there.
+ifneq ($(wildcard web/package.json),)
+.PHONY: test-web
+test-web: web/node_modules/.package-lock.json ## Run the web workspace's tests
+	cd web && npm test --workspaces --if-present
+
+# npm writes that file last.
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci
+else
+.PHONY: test-web
+test-web:
+endif
+
+.PHONY: postgres cc
+postgres cc:
+	@scripts/ensure $@
+
+# Tools are built once for each version; sqlc takes minutes.
+$(SQLC): source = github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
+$(GOLANGCI_LINT): source = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+$(SQLC) $(GOLANGCI_LINT):
+	GOBIN="$(CURDIR)/$@.new" go install $(source)
+	mv $@.new/* $@ && rmdir $@.new

@@ -1,0 +1,61 @@
+// Command tailroom is an event log that talks: a realtime server on PostgreSQL
+// alone.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build.
+var version string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tailroom:", err)
+		os.Exit(1)
+	}
+}
+
+// run is main without the process: tests run it as well.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := &cobra.Command{
+		Use:   "tailroom",
+		Short: "An event log that talks: realtime on PostgreSQL alone",
+		Long: `Tailroom keeps domain events in an append-only PostgreSQL table, tells every
+instance with NOTIFY, and pushes them to the sockets in the matching rooms. A
+client that reconnects, anywhere, replays from its last event id.`,
+		Example: `  tailroom dev                                   # a private Postgres, tokens, and what to try next
+  tailroom serve --database-url postgres://…     # an instance; needs JWT_SECRET
+  tailroom token --role web --company c1 --branch b7`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       buildVersion(),
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), tokenCommand())
+	return root.ExecuteContext(ctx)
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

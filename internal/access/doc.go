@@ -1,0 +1,20 @@
+// Package access turns a token into a Grant: who is speaking, for which
+// company, and which rooms he may hear and address. Every transport and every
+// route asks here, and nowhere else is a right decided.
+//
+// It owns the verification of JWTs, the roles, and the rule about origins. It
+// knows nothing of connections: who holds one asks again when a token is
+// renewed and ends it when Grant.Expires has passed.
+//
+// Whatever is refused here is a *problem.Error whose sentence says what is
+// wrong and never repeats the token or what stands in it.
+//
+//	grant.go    Grant, Role: what a token allows
+//	token.go    Verifier: token to Grant; the token of a request
+//	key.go      where the key of a signature comes from
+//	claims.go   the claims and their forms
+//	rolemap.go  RoleMap: a platform's roles to ours
+//	mint.go     Mint: tokens for the command line and for tests
+//	origin.go   Origins: which pages may call
+//	cors.go     the same rule as HTTP middleware
+package access

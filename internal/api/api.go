@@ -1,0 +1,170 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/gzhttp"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/catalog"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/publish"
+)
+
+// compressAbove is the size of an answer, in bytes, from which it goes
+// compressed to who accepts that.
+const compressAbove = 10 << 10
+
+// Publisher takes publishes in.
+type Publisher interface {
+	Submit(grant access.Grant, source any, events []json.RawMessage) (*publish.Pending, error)
+}
+
+// History reads the log's past.
+type History interface {
+	List(ctx context.Context, q eventlog.Query) (*eventlog.Listing, error)
+	Get(ctx context.Context, e eventlog.Lookup) (*event.Entry, error)
+}
+
+// Locator says where a reader may begin.
+type Locator interface {
+	Locate(ctx context.Context, s event.Start) (event.Cursor, *event.Reset, error)
+}
+
+// Config is what an API needs.
+type Config struct {
+	Verify     func(token string) (access.Grant, error)
+	Catalog    *catalog.Catalog
+	Publisher  Publisher
+	History    History
+	Locator    Locator
+	Health     func(context.Context) Health
+	MaxBody    int64        // bytes of a JSON body, or of one NDJSON line
+	Stream     http.Handler // GET /v1/stream
+	Socket     http.Handler // GET /v1/ws
+	Metrics    http.Handler // GET /metrics
+	Middleware func(http.Handler) http.Handler
+}
+
+type api struct{ Config }
+
+// New returns the handler of everything the server answers over HTTP.
+func New(c Config) (http.Handler, error) {
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(compressAbove))
+	if err != nil {
+		return nil, err
+	}
+	a := &api{Config: c}
+	routes := map[string]map[string]http.Handler{
+		"/v1/events":      {"GET": compress(a.answer(a.list)), "POST": a.answer(a.publish)},
+		"/v1/events/{id}": {"GET": compress(a.answer(a.get))},
+		"/v1/catalog":     {"GET": compress(a.answer(a.catalog))},
+		"/v1/stream":      {"GET": a.unlessDraining(c.Stream)},
+		"/v1/ws":          {"GET": a.unlessDraining(c.Socket)},
+		"/healthz":        {"GET": http.HandlerFunc(a.healthz)},
+		"/readyz":         {"GET": http.HandlerFunc(a.readyz)},
+		"/metrics":        {"GET": c.Metrics},
+	}
+	mux := http.NewServeMux()
+	for path, methods := range routes {
+		mux.Handle(path, byMethod(methods))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
+	})
+	return c.Middleware(mux), nil
+}
+
+// byMethod tells who uses the wrong method which are right.
+func byMethod(methods map[string]http.Handler) http.Handler {
+	allowed := make([]string, 0, len(methods)+1)
+	for method := range methods {
+		allowed = append(allowed, method)
+		if method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+	}
+	slices.Sort(allowed)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		if h := methods[method]; h != nil {
+			h.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		problem.New(problem.MethodNotAllowed, "this path does not know the method "+r.Method).
+			With("allowed", allowed).Write(w)
+	})
+}
+
+// answer turns a function that may fail into a handler.
+func (a *api) answer(fn func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := fn(w, r)
+		if err == nil {
+			return
+		}
+		p := problem.From(err)
+		if p.Code == problem.Internal && r.Context().Err() == nil {
+			slog.ErrorContext(r.Context(), "a request failed", "component", "api",
+				"method", r.Method, "path", r.URL.Path, "error", err)
+		}
+		p.Write(w)
+	})
+}
+
+// unlessDraining keeps new streams from an instance that is going away.
+func (a *api) unlessDraining(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.Health(r.Context()).Draining {
+			problem.New(problem.Draining, "this instance is going away: connect again to reach another").
+				RetryAfter(drainRetry).Write(w)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// grant is what the request's token allows.
+func (a *api) grant(r *http.Request) (access.Grant, error) {
+	token, err := access.BearerToken(r)
+	if err != nil {
+		return access.Grant{}, err
+	}
+	return a.Verify(token)
+}
+
+// reader is the grant of a request that reads: a platform-wide token names the
+// company in the query.
+func (a *api) reader(r *http.Request) (access.Grant, error) {
+	grant, err := a.grant(r)
+	if err != nil {
+		return access.Grant{}, err
+	}
+	return grant.Name(r.URL.Query().Get("companyId"))
+}
+
+func (a *api) catalog(w http.ResponseWriter, r *http.Request) error {
+	if _, err := a.grant(r); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, a.Catalog.JSON())
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client is gone: nobody to tell
+}

@@ -1,0 +1,13 @@
+// Package api is the HTTP surface: publishing, history, the catalogue and the
+// server's own health. All routes are on one page, api.go; the transports that
+// stream are handlers it only places.
+//
+// Every failure is a *problem.Error and is answered by one function. Nothing
+// here decides about rights: the grant does.
+//
+//	api.go       the routes, and how they answer
+//	publish.go   POST /v1/events
+//	ndjson.go    the same, a group in each line
+//	history.go   GET /v1/events and one event
+//	health.go    liveness and readiness
+package api

@@ -1,0 +1,252 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/problem"
+)
+
+const (
+	defaultLimit = 100
+	maxLimit     = 10_000
+	// queryTimeout bounds a query of the log; a client's patience is shorter.
+	queryTimeout = 30 * time.Second
+	// snapshotPath is where a client whose cursor cannot be served gets the state.
+	snapshotPath = "/v1/state"
+)
+
+// list answers GET /v1/events.
+func (a *api) list(w http.ResponseWriter, r *http.Request) error {
+	grant, err := a.reader(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
+	defer cancel()
+	q, err := a.query(ctx, grant, r.URL.Query())
+	if err != nil {
+		return err
+	}
+	listing, err := a.History.List(ctx, q)
+	if err != nil {
+		slog.WarnContext(ctx, "a query of the log failed", "component", "api", "error", err)
+		return problem.New(problem.Unavailable, "the log could not be read in time").RetryAfter(time.Second)
+	}
+	if q.After < listing.Bounds.Floor && !strings.EqualFold(earliest(r), "earliest") {
+		return a.gone(ctx, event.Cursor{Epoch: listing.Bounds.Tip.Epoch, Position: q.After})
+	}
+	if strings.Contains(r.Header.Get("Accept"), typeNDJSON) {
+		return writeLines(ctx, w, listing)
+	}
+	return a.writePage(ctx, w, q, listing)
+}
+
+// earliest is the request's after, as written.
+func earliest(r *http.Request) string {
+	if after := r.URL.Query().Get("after"); after != "" {
+		return after
+	}
+	return "earliest"
+}
+
+// query reads the parameters of a listing.
+func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (eventlog.Query, error) {
+	q := eventlog.Query{
+		Tenant: grant.Tenant, Namespaces: v["namespace"], Types: v["type"],
+		Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"), Limit: defaultLimit,
+	}
+	if len(q.Namespaces) == 0 {
+		q.Namespaces = a.Catalog.Namespaces()
+	}
+	for _, namespace := range q.Namespaces {
+		if err := a.Catalog.Known(namespace); err != nil {
+			return q, err
+		}
+	}
+	for _, name := range v["room"] {
+		room, err := grant.Room(name)
+		if err != nil {
+			return q, err
+		}
+		q.Rooms = append(q.Rooms, room)
+	}
+	if q.Rooms == nil && !grant.AllBranches {
+		q.Rooms = grant.Rooms()
+	}
+	if q.Stream != "" && !event.ValidStream(q.Stream) {
+		return q, parameter("stream", "a stream is {category}:{id}")
+	}
+	if q.CorrelationID != "" && !event.ValidCorrelationID(q.CorrelationID) {
+		return q, parameter("correlationId", "correlationId is 1 to 128 printable characters")
+	}
+	if limit := v.Get("limit"); limit != "" {
+		n, err := strconv.Atoi(limit)
+		if err != nil || n < 1 || n > maxLimit {
+			return q, parameter("limit", fmt.Sprintf("limit is 1 to %d", maxLimit))
+		}
+		q.Limit = n
+	}
+	switch v.Get("order") {
+	case "", "asc":
+	case "desc":
+		q.Descending = true
+	default:
+		return q, parameter("order", "order is asc or desc").With("allowed", []string{"asc", "desc"})
+	}
+	var err error
+	if q.From, err = timeParameter(v, "from"); err != nil {
+		return q, err
+	}
+	if q.To, err = timeParameter(v, "to"); err != nil {
+		return q, err
+	}
+	return q, a.between(ctx, &q, v)
+}
+
+// between reads the cursors that a listing lies between.
+func (a *api) between(ctx context.Context, q *eventlog.Query, v url.Values) error {
+	if before := v.Get("before"); before != "" {
+		c, err := event.ParseCursor(before)
+		if err != nil {
+			return problem.New(problem.InvalidCursor, err.Error()).With("path", "before")
+		}
+		q.Before = c.Position
+	}
+	after := v.Get("after")
+	if after == "" || after == "earliest" {
+		return nil
+	}
+	start, err := event.ParseStart(after)
+	if err != nil {
+		return problem.New(problem.InvalidCursor, err.Error()).With("path", "after")
+	}
+	cursor, reset, err := a.Locator.Locate(ctx, start)
+	if err != nil {
+		slog.WarnContext(ctx, "a cursor could not be located", "component", "api", "error", err)
+		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+	}
+	if reset != nil {
+		return goneAs(reset)
+	}
+	q.After = cursor.Position
+	return nil
+}
+
+// gone answers for a cursor that fell below the floor while it was read from.
+func (a *api) gone(ctx context.Context, c event.Cursor) error {
+	_, reset, err := a.Locator.Locate(ctx, event.Start{Origin: event.At, Cursor: c})
+	if err != nil {
+		return err
+	}
+	if reset == nil {
+		return problem.New(problem.Unavailable, "the log moved on while it was read").RetryAfter(time.Second)
+	}
+	return goneAs(reset)
+}
+
+func goneAs(r *event.Reset) *problem.Error {
+	code, detail := problem.CursorExpired, "the log no longer goes back to this cursor: take a snapshot, or go on from resume"
+	if r.Reason == event.Diverged {
+		code, detail = problem.CursorDiverged, "the log was failed over or restored and has no such past: take a snapshot, then go on from resume"
+	}
+	return problem.New(code, detail).With("reason", r.Reason).With("oldest", r.Oldest).
+		With("resume", r.Resume).With("snapshot", snapshotPath)
+}
+
+func timeParameter(v url.Values, name string) (time.Time, error) {
+	s := v.Get(name)
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.IsZero() {
+		return time.Time{}, parameter(name, name+" is an RFC 3339 time, such as 2026-01-31T18:30:00Z")
+	}
+	return t, nil
+}
+
+func parameter(name, detail string) *problem.Error {
+	return problem.New(problem.InvalidParameter, detail).With("path", name)
+}
+
+// writePage writes a listing as one object, event by event.
+func (a *api) writePage(ctx context.Context, w http.ResponseWriter, q eventlog.Query, l *eventlog.Listing) error {
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Cache-Control", "no-store")
+	separator := `{"events":[`
+	last := event.Cursor{Epoch: l.Bounds.Tip.Epoch, Position: q.After}
+	for e, err := range l.Events(ctx) {
+		if err != nil {
+			return abort(ctx, err)
+		}
+		if _, err := w.Write(append([]byte(separator), e.JSON()...)); err != nil {
+			return nil // the client is gone
+		}
+		separator, last = ",", e.Cursor
+	}
+	if l.Len() == 0 {
+		_, _ = w.Write([]byte(separator))
+	}
+	// Where a listing without an end is complete, the next one begins at the tip.
+	if !l.More && !q.Descending && q.Before == 0 && q.To.IsZero() && l.Bounds.Tip.Position > last.Position {
+		last = l.Bounds.Tip
+	}
+	_, _ = fmt.Fprintf(w, `],"cursor":%q,"more":%t}`, last, l.More)
+	return nil
+}
+
+func writeLines(ctx context.Context, w http.ResponseWriter, l *eventlog.Listing) error {
+	w.Header().Set("Content-Type", typeNDJSON)
+	w.Header().Set("Cache-Control", "no-store")
+	for e, err := range l.Events(ctx) {
+		if err != nil {
+			return abort(ctx, err)
+		}
+		if _, err := w.Write(append(e.JSON(), '\n')); err != nil {
+			return nil // the client is gone
+		}
+	}
+	return nil
+}
+
+// abort cuts an answer that has begun: a client must not take half of it for
+// the whole.
+func abort(ctx context.Context, err error) error {
+	slog.WarnContext(ctx, "a listing broke off", "component", "api", "error", err)
+	panic(http.ErrAbortHandler)
+}
+
+// get answers GET /v1/events/{id}. What the grant does not cover is not found.
+func (a *api) get(w http.ResponseWriter, r *http.Request) error {
+	grant, err := a.reader(r)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return parameter("id", "an event's id is a UUID")
+	}
+	e, err := a.History.Get(r.Context(), eventlog.Lookup{Tenant: grant.Tenant, ID: id})
+	if errors.Is(err, eventlog.ErrNotFound) || err == nil && (!grant.Sees(&e.Event) || a.Catalog.Known(e.Namespace) != nil) {
+		return problem.New(problem.NotFound, "there is no event with this id")
+	}
+	if err != nil {
+		slog.WarnContext(r.Context(), "an event could not be read", "component", "api", "error", err)
+		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+	}
+	writeJSON(w, http.StatusOK, e.JSON())
+	return nil
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/publish"
+)
+
+const (
+	// maxLines is how many lines a request has at most. Answers are kept until
+	// the body has been read: a client that does not read while it writes would
+	// otherwise never finish.
+	maxLines = 100_000
+	// linesAhead is how many groups of a request may wait for the log.
+	linesAhead = 1000
+)
+
+// lines publishes the lines of one request, each its own group, in order.
+type lines struct {
+	api     *api
+	request *http.Request
+	grant   access.Grant
+	out     bytes.Buffer
+	ahead   []waiting // in the order of the input
+}
+
+// waiting is a line whose answer is not written yet.
+type waiting struct {
+	number  int
+	pending *publish.Pending
+	err     error
+}
+
+func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.Grant) error {
+	l := &lines{api: a, request: r, grant: grant}
+	scanner := bufio.NewScanner(r.Body)
+	scanner.Buffer(nil, int(a.MaxBody))
+	number := 0
+	for scanner.Scan() {
+		if number++; number > maxLines {
+			l.ahead = append(l.ahead, waiting{number: number, err: problem.New(problem.TooLarge,
+				"too many lines in one request; this one and what follows was not read").With("limit", maxLines)})
+			break
+		}
+		if line := bytes.TrimSpace(scanner.Bytes()); len(line) > 0 {
+			l.add(number, bytes.Clone(line))
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		p := problem.New(problem.InvalidJSON, "the body ended early")
+		if errors.Is(err, bufio.ErrTooLong) {
+			p = problem.New(problem.TooLarge, "the line is too large; it and what follows was not read").With("limit", a.MaxBody)
+		}
+		l.ahead = append(l.ahead, waiting{number: number + 1, err: p})
+	}
+	for len(l.ahead) > 0 {
+		l.settle()
+	}
+	w.Header().Set("Content-Type", typeNDJSON)
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(l.out.Bytes()) // the client is gone: nobody to tell
+	return nil
+}
+
+// add submits a line. When the log has enough to do it first waits for the
+// request's own oldest lines.
+func (l *lines) add(number int, line []byte) {
+	events, err := group(line)
+	var pending *publish.Pending
+	for err == nil {
+		pending, err = l.api.Publisher.Submit(l.grant, l, events)
+		p, refused := errors.AsType[*problem.Error](err)
+		if !refused || p.Code != problem.Overloaded || len(l.ahead) == 0 {
+			break
+		}
+		l.settle()
+		err = nil
+	}
+	l.ahead = append(l.ahead, waiting{number: number, pending: pending, err: err})
+	if len(l.ahead) >= linesAhead {
+		l.settle()
+	}
+}
+
+// settle waits for the oldest line and writes its answer.
+func (l *lines) settle() {
+	first := l.ahead[0]
+	l.ahead = l.ahead[1:]
+	answer := map[string]any{"line": first.number}
+	if first.err == nil {
+		receipts, err := first.pending.Wait(l.request.Context())
+		first.err = err
+		answer["status"], answer["events"] = publishedStatus(receipts), publish.Results(receipts)
+	}
+	if first.err != nil {
+		p := problem.From(first.err)
+		l.out.Write(p.Message(map[string]any{"line": first.number, "status": p.Status()}))
+		l.out.WriteByte('\n')
+		return
+	}
+	encoded, err := json.Marshal(answer)
+	if err != nil {
+		panic("api: unencodable answer: " + err.Error()) // numbers, texts and cursors
+	}
+	l.out.Write(encoded)
+	l.out.WriteByte('\n')
+}

@@ -1,0 +1,255 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/api"
+	"github.com/tailroom/tailroom/internal/catalog"
+	"github.com/tailroom/tailroom/internal/config"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/hub"
+	"github.com/tailroom/tailroom/internal/listen"
+	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/session"
+	"github.com/tailroom/tailroom/internal/transport/sse"
+	"github.com/tailroom/tailroom/internal/transport/ws"
+	"github.com/tailroom/tailroom/migrations"
+)
+
+const (
+	// pollOnly is how often the log is read when no notifications are heard.
+	pollOnly = 100 * time.Millisecond
+	// headerTimeout is how long a request may take to say what it wants, and
+	// idleTimeout how long a connection may say nothing between two.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+)
+
+// App is one instance.
+type App struct {
+	config   config.Config
+	version  string
+	listener net.Listener
+	server   *http.Server
+
+	reads, appends *pgxpool.Pool
+	log            *eventlog.Log
+	appender       *eventlog.Appender
+	hub            *hub.Hub
+	notifications  *listen.Listener
+	sessions       *session.Registry
+	sockets        *ws.Handler
+	draining       atomic.Bool
+}
+
+// Build makes an instance that is ready to Run. The logger is slog's default.
+func Build(ctx context.Context, c config.Config, version string) (_ *App, err error) {
+	a := &App{config: c, version: version}
+	defer func() {
+		if err != nil {
+			a.release()
+		}
+	}()
+	types := catalog.Default()
+	if c.CatalogFile != "" {
+		if types, err = catalog.Load(c.CatalogFile); err != nil {
+			return nil, err
+		}
+	}
+	if c.Migrate {
+		if err := migrations.Up(ctx, string(c.DatabaseURL)); err != nil {
+			return nil, err
+		}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := a.openLog(ctx, registry); err != nil {
+		return nil, err
+	}
+	if err := a.openHTTP(ctx, types, registry); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// openLog connects what reads and writes the log.
+func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err error) {
+	c := a.config
+	if a.reads, err = newPool(ctx, string(c.DatabaseURL), "read", c.DatabaseConns, readTimeout); err != nil {
+		return err
+	}
+	if a.appends, err = newPool(ctx, string(c.DatabaseURL), "append", 1, appendTimeout); err != nil {
+		return err
+	}
+	a.log = eventlog.New(a.reads)
+	if err := a.log.MakePartitions(ctx); err != nil {
+		return fmt.Errorf("the database is not usable: %w", err)
+	}
+	a.hub, err = hub.New(ctx, hub.Config{
+		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, Metrics: hub.NewMetrics(registry),
+	})
+	if err != nil {
+		return err
+	}
+	// What this instance commits it need not be notified of.
+	a.appender = eventlog.NewAppender(eventlog.AppenderConfig{
+		Log: a.log, Pool: a.appends, Timeout: c.PublishTimeout, Committed: a.hub.Wake,
+		Metrics: eventlog.NewAppendMetrics(registry),
+	})
+	a.notifications, err = listen.New(string(c.ListenURL()), a.hub.Wake, registry)
+	return err
+}
+
+// openHTTP binds the port and places everything that answers on it.
+func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *prometheus.Registry) (err error) {
+	c := a.config
+	a.sessions = session.NewRegistry(registry)
+	verifier := access.NewVerifier(access.VerifierConfig{
+		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
+	})
+	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), registry)
+	open := func(topics []event.Topic) session.Feed { return a.hub.NewReader(topics) }
+	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms}
+	a.sockets = ws.New(ws.Config{
+		Instance: c.InstanceID, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
+		Publisher: desk, Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
+		MaxMessage: c.MaxMessageBytes, Metrics: registry,
+	})
+	stream := sse.New(sse.Config{
+		Authenticate: func(r *http.Request) (access.Grant, error) {
+			token, err := access.BearerToken(r)
+			if err != nil {
+				return access.Grant{}, err
+			}
+			return verifier.Verify(token)
+		},
+		Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
+		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Metrics: registry,
+	})
+	handler, err := api.New(api.Config{
+		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: a.log, Locator: a.hub,
+		Health: a.health, MaxBody: c.MaxMessageBytes, Stream: stream, Socket: a.sockets,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
+	})
+	if err != nil {
+		return err
+	}
+	a.server = &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	var lc net.ListenConfig
+	a.listener, err = lc.Listen(ctx, "tcp", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
+	return err
+}
+
+// URL is where the instance is reached from this machine.
+func (a *App) URL() string {
+	host := a.config.Host
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	_, port, err := net.SplitHostPort(a.listener.Addr().String())
+	if err != nil {
+		panic("app: a TCP address without a port: " + err.Error())
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// Run serves until ctx ends or something cannot go on, then drains. It returns
+// nil after a shutdown that was asked for.
+func (a *App) Run(ctx context.Context) error {
+	defer a.release()
+	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "version", a.version, "settings", a.config)
+	// What serves lives on after ctx, until the sessions have left.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, life := errgroup.WithContext(life)
+	g.Go(func() error { return a.hub.Run(life) })
+	g.Go(func() error { return a.notifications.Run(life) })
+	g.Go(func() error { return a.appender.Run(life) })
+	g.Go(func() error { return a.log.KeepPartitions(life) })
+	g.Go(func() error {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving HTTP: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-life.Done():
+		}
+		a.drain(context.WithoutCancel(ctx))
+		end()
+		return nil
+	})
+	err := g.Wait()
+	slog.InfoContext(ctx, "stopped", "component", "app")
+	return err
+}
+
+// drain sends every session away and finishes every request within the budget.
+func (a *App) drain(ctx context.Context) {
+	budget := a.config.DrainTimeout
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	a.draining.Store(true)
+	slog.InfoContext(ctx, "draining", "component", "app", "sessions", a.sessions.Count(), "budget", budget)
+	if left := a.sessions.Drain(ctx, budget*2/3); left > 0 {
+		slog.WarnContext(ctx, "sessions are cut that did not leave in time", "component", "app", "sessions", left)
+	}
+	if err := a.server.Shutdown(ctx); err != nil {
+		slog.WarnContext(ctx, "requests are cut that did not end in time", "component", "app", "error", err)
+		_ = a.server.Close()
+	}
+	a.sockets.Close()
+}
+
+// release gives back what Build took.
+func (a *App) release() {
+	if a.listener != nil {
+		_ = a.listener.Close() // Serve has closed it, or never had it
+	}
+	if a.appends != nil {
+		a.appends.Close()
+	}
+	if a.reads != nil {
+		a.reads.Close()
+	}
+}
+
+// pollEvery is how long silence is trusted.
+func (a *App) pollEvery() time.Duration {
+	if a.notifications != nil && a.notifications.State() == listen.Listening {
+		return a.config.PollInterval
+	}
+	return min(pollOnly, a.config.PollInterval)
+}
+
+func (a *App) health(context.Context) api.Health {
+	h := api.Health{
+		Instance: a.config.InstanceID, Version: a.version, Notifications: a.notifications.State().String(),
+		Log: a.hub.Degraded(), Position: a.hub.Tip().Position, Sessions: a.sessions.Count(), Draining: a.draining.Load(),
+	}
+	if h.Log == "" {
+		h.Log = "ok"
+	}
+	return h
+}

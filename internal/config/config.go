@@ -1,0 +1,126 @@
+package config
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tailroom/tailroom/internal/access"
+)
+
+// Config is every setting of the server. Sizes are in bytes.
+type Config struct {
+	Host       string // "" is every interface
+	Port       int    // 0 is any free one
+	InstanceID string
+
+	DatabaseURL       Secret
+	ListenDatabaseURL Secret // "" is DatabaseURL; see ListenURL
+	DatabaseConns     int
+	Migrate           bool
+	CatalogFile       string // "" is the catalogue built in
+
+	JWTSecret   Secret
+	JWTIssuer   string // "" is any
+	JWTAudience string // "" is any
+	Roles       access.RoleMap
+	Origins     access.Origins
+
+	LogLevel  slog.Level
+	LogFormat string // "json" or "text"
+
+	WindowBytes     int64 // of recent events, in memory
+	MaxEventBytes   int64
+	MaxMessageBytes int64
+	MaxRooms        int // per session
+
+	Heartbeat      time.Duration
+	WriteTimeout   time.Duration
+	HelloTimeout   time.Duration
+	PublishTimeout time.Duration
+	DrainTimeout   time.Duration
+	PollInterval   time.Duration
+}
+
+// Need names a setting without a default that a command cannot do without.
+type Need string
+
+// The needs there are.
+const (
+	Database Need = "DATABASE_URL"
+	Tokens   Need = "JWT_SECRET"
+)
+
+// Default returns the settings of an empty environment, with an InstanceID
+// made of the host's name and a random suffix.
+func Default() Config {
+	var c Config
+	for _, s := range settings(&c) {
+		if s.preset == "" {
+			continue
+		}
+		if err := s.value.set(s.preset); err != nil {
+			panic("config: the default of " + s.env + ": " + err.Error())
+		}
+	}
+	host, err := os.Hostname()
+	if err != nil || !validInstanceID(host) {
+		host = "tailroom"
+	}
+	c.InstanceID = host + "-" + strings.ToLower(rand.Text()[:6])
+	return c
+}
+
+// Load reads the settings from flags, where Register has put them, and from
+// environ, in the form of os.Environ; of a name that stands there twice the
+// last one counts, so that a command can put defaults of its own in front.
+// The error names everything that is wrong, and each need that is not given.
+func Load(environ []string, flags *pflag.FlagSet, needs ...Need) (Config, error) {
+	c := Default()
+	env := parseEnviron(environ)
+	sources := []source{fromFlags(flags), fromEnviron(env)}
+	var errs []error
+	for _, s := range settings(&c) {
+		given, err := s.apply(sources)
+		if err == nil && !given && slices.Contains(needs, Need(s.env)) {
+			err = fmt.Errorf("%s is not set: %s", s.env, s.purpose())
+		}
+		errs = append(errs, err)
+	}
+	errs = append(errs, refuseNames(env)...)
+	errs = append(errs, consistent(c))
+	return c, errors.Join(errs...)
+}
+
+// consistent reports whether the sizes fit into each other.
+func consistent(c Config) error {
+	switch {
+	case c.MaxEventBytes > c.MaxMessageBytes:
+		return errors.New("TAILROOM_MAX_EVENT_BYTES is more than TAILROOM_MAX_MESSAGE_BYTES: no message could hold such an event")
+	case c.MaxEventBytes > c.WindowBytes:
+		return errors.New("TAILROOM_MAX_EVENT_BYTES is more than TAILROOM_WINDOW_BYTES: the window could not hold such an event")
+	}
+	return nil
+}
+
+// ListenURL is the database as the LISTEN connection reaches it.
+func (c Config) ListenURL() Secret { return cmp.Or(c.ListenDatabaseURL, c.DatabaseURL) }
+
+// LogValue shows the settings that are not empty, secrets hidden.
+func (c Config) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, s := range settings(&c) {
+		if text := s.value.show(); text != "" {
+			attrs = append(attrs, slog.String(strings.ReplaceAll(s.flag(), "-", "_"), text))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}

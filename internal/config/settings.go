@@ -1,0 +1,74 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// prefix is what the names of Tailroom's own variables begin with, and their
+// flags do not.
+const prefix = "TAILROOM_"
+
+// setting is a row of the table.
+type setting struct {
+	env    string // its name in the environment
+	preset string // the default, as one would write it; "" is none
+	usage  string // pflag takes the back-quoted word for the value's name
+	value  field
+}
+
+// settings is the table, bound to the fields of c.
+func settings(c *Config) []setting {
+	return []setting{
+		{"PORT", "3001", "`port` to listen on; 0 is any free one", number(&c.Port, 0, 65535)},
+		{"TAILROOM_HOST", "", "`address` to listen on; none is every interface", text(&c.Host)},
+		{"INSTANCE_ID", "", "`name` of this instance (default: the host's and a random suffix)", instanceID(&c.InstanceID)},
+
+		{"DATABASE_URL", "", "`url` of the PostgreSQL database that holds the log", secret(&c.DatabaseURL, anySecret)},
+		{"TAILROOM_LISTEN_DATABASE_URL", "", "`url` of it without a pooler, for LISTEN (default: DATABASE_URL)", secret(&c.ListenDatabaseURL, anySecret)},
+		{"TAILROOM_DATABASE_CONNS", "8", "`number` of database connections, beside the one for LISTEN", number(&c.DatabaseConns, 2, 1000)},
+		{"TAILROOM_MIGRATE", "on", "`on|off`: bring the schema up to date at start", onOff(&c.Migrate)},
+		{"CATALOG_FILE", "", "YAML `file` of the event types (default: the catalogue built in)", text(&c.CatalogFile)},
+
+		{"JWT_SECRET", "", "`secret` that signs the tokens, of at least 32 bytes", secret(&c.JWTSecret, strongSecret)},
+		{"JWT_ISSUER", "", "`issuer` that tokens must have; none is any", text(&c.JWTIssuer)},
+		{"JWT_AUDIENCE", "", "`audience` that tokens must have; none is any", text(&c.JWTAudience)},
+		{"ROLE_MAP", "*=web", "`list` of the platform's roles, such as owner=web,manager=admin,*=web", roleMap(&c.Roles)},
+		{"CORS_ORIGINS", "", "`list` of the origins whose pages may call, besides the server's own; * is all", origins(&c.Origins)},
+
+		{"LOG_LEVEL", "info", "least `level` to log: debug, info, warn or error", logLevel(&c.LogLevel)},
+		{"LOG_FORMAT", "json", "`format` of the log: text or json", choice(&c.LogFormat, "text", "json")},
+
+		{"TAILROOM_WINDOW_BYTES", "128MiB", "`size` of the window of recent events in memory", size(&c.WindowBytes, 64<<10, 1<<40)},
+		{"TAILROOM_MAX_EVENT_BYTES", "256KiB", "largest `size` of an event's data", size(&c.MaxEventBytes, 1<<10, 16<<20)},
+		{"TAILROOM_MAX_MESSAGE_BYTES", "4MiB", "largest `size` of a message or a request's body", size(&c.MaxMessageBytes, 1<<10, 64<<20)},
+		{"TAILROOM_MAX_ROOMS", "1000", "largest `number` of rooms that a session can follow", number(&c.MaxRooms, 1, 100_000)},
+
+		{"TAILROOM_HEARTBEAT", "25s", "`time` between heartbeats", duration(&c.Heartbeat)},
+		{"TAILROOM_WRITE_TIMEOUT", "20s", "`time` without a byte written after which a connection is cut", duration(&c.WriteTimeout)},
+		{"TAILROOM_HELLO_TIMEOUT", "10s", "`time` in which a WebSocket must say hello", duration(&c.HelloTimeout)},
+		{"TAILROOM_PUBLISH_TIMEOUT", "5s", "`time` a publish waits for the log", duration(&c.PublishTimeout)},
+		{"TAILROOM_DRAIN_TIMEOUT", "15s", "`time` connections get to leave at shutdown", duration(&c.DrainTimeout)},
+		{"TAILROOM_POLL_INTERVAL", "1s", "`time` after which the log is read though nothing was notified", duration(&c.PollInterval)},
+	}
+}
+
+// flag is the flag's name: --window-bytes of TAILROOM_WINDOW_BYTES.
+func (s setting) flag() string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.env, prefix), "_", "-"))
+}
+
+// purpose is the usage as a sentence of an error.
+func (s setting) purpose() string { return strings.ReplaceAll(s.usage, "`", "") }
+
+// Register adds the flag of every setting to flags, in the table's order.
+// They take any text: Load judges it, together with the environment's.
+func Register(flags *pflag.FlagSet) {
+	for _, s := range settings(new(Config)) {
+		flags.String(s.flag(), s.preset, s.usage+" ["+s.env+"]")
+		if s.value.secret {
+			flags.String(s.flag()+"-file", "", "`file` that holds it ["+s.env+fileSuffix+"]")
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package event
+
+import "sync"
+
+// Entry is an event as its readers share it: encoded once, whoever asks and
+// however many. It is immutable; the bytes must not be changed.
+type Entry struct {
+	Event
+
+	json []byte
+
+	deflateOnce sync.Once
+	deflated    []byte
+}
+
+// entryOverhead is what an Entry costs beside its bytes: the struct, its
+// strings and its places in the indexes.
+const entryOverhead = 640
+
+// NewEntry encodes e. The entry's Data shares the envelope's memory.
+func NewEntry(e Event) *Entry {
+	buf := make([]byte, 0, 420+len(e.Data)+len(e.Stream)+len(e.CorrelationID)+24*len(e.Rooms))
+	buf, at := e.appendEnvelope(buf)
+	e.Data = buf[at : len(buf)-1 : len(buf)-1]
+	return &Entry{Event: e, json: buf}
+}
+
+// JSON is the event's public envelope.
+func (e *Entry) JSON() []byte { return e.json }
+
+// Size is the memory the entry holds, in bytes, approximately.
+func (e *Entry) Size() int { return len(e.json) + entryOverhead }
+
+// Deflated returns what build makes of the entry, made at the first call and
+// shared from then on: the compressed form in which a transport sends it.
+func (e *Entry) Deflated(build func(*Entry) []byte) []byte {
+	e.deflateOnce.Do(func() { e.deflated = build(e) })
+	return e.deflated
+}

@@ -1,0 +1,123 @@
+package eventlog
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/tailroom/tailroom/db"
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+// A batch holds at most this much, unless a single group is larger.
+const (
+	maxBatchEvents = 500
+	maxBatchBytes  = 1 << 20
+)
+
+// roomSeparator joins the rooms of an event, which sqlc cannot pass as an
+// array of arrays. Rooms hold no control characters.
+const roomSeparator = "\x1f"
+
+// head is a stream as a batch sees it.
+type head struct {
+	key      streamKey
+	count    int64 // events of it in the batch
+	last     int32 // number of the last one, from 1
+	expected int64 // -1 when no version is
+}
+
+type streamKey struct{ tenant, namespace, stream string }
+
+func (k streamKey) compare(o streamKey) int {
+	return cmp.Or(cmp.Compare(k.tenant, o.tenant), cmp.Compare(k.namespace, o.namespace), cmp.Compare(k.stream, o.stream))
+}
+
+func keyOf(d *event.Draft) streamKey { return streamKey{d.Tenant, d.Namespace, d.Stream} }
+
+// batch is some groups in the order they are appended.
+type batch struct {
+	groups []*pending
+	events int
+	bytes  int
+}
+
+// drafts calls fn with every draft and its number from 0.
+func (b *batch) drafts(fn func(n int, d *event.Draft)) {
+	n := 0
+	for _, g := range b.groups {
+		for i := range g.drafts {
+			fn(n, &g.drafts[i])
+			n++
+		}
+	}
+}
+
+// heads returns the streams of the batch, sorted as SQL wants them. A stream's
+// expectation is that of its first event in its group.
+func (b *batch) heads() ([]head, map[streamKey]int) {
+	byKey := map[streamKey]*head{}
+	b.drafts(func(n int, d *event.Draft) {
+		if d.Stream == "" {
+			return
+		}
+		h := byKey[keyOf(d)]
+		if h == nil {
+			h = &head{key: keyOf(d), expected: -1}
+			if d.ExpectedVersion.Set {
+				h.expected = d.ExpectedVersion.Version
+			}
+			byKey[h.key] = h
+		}
+		h.count++
+		h.last = int32(n + 1)
+	})
+	heads := make([]head, 0, len(byKey))
+	for _, h := range byKey {
+		heads = append(heads, *h)
+	}
+	slices.SortFunc(heads, func(a, b head) int { return a.key.compare(b.key) })
+	index := make(map[streamKey]int, len(heads))
+	for i, h := range heads {
+		index[h.key] = i
+	}
+	return heads, index
+}
+
+// params lays the batch out as the arrays of tailroom.append_batch.
+func (b *batch) params() (db.EventAppendBatchParams, []head, map[streamKey]int) {
+	heads, index := b.heads()
+	p := db.EventAppendBatchParams{}
+	for _, h := range heads {
+		p.HeadTenants = append(p.HeadTenants, h.key.tenant)
+		p.HeadNamespaces = append(p.HeadNamespaces, h.key.namespace)
+		p.HeadStreams = append(p.HeadStreams, h.key.stream)
+		p.HeadCounts = append(p.HeadCounts, h.count)
+		p.HeadLasts = append(p.HeadLasts, h.last)
+		p.HeadExpected = append(p.HeadExpected, h.expected)
+	}
+	ordinals := make([]int64, len(heads))
+	b.drafts(func(_ int, d *event.Draft) {
+		number, ordinal := int32(0), int64(0)
+		if d.Stream != "" {
+			i := index[keyOf(d)]
+			ordinals[i]++
+			number, ordinal = int32(i+1), ordinals[i]
+		}
+		p.Heads = append(p.Heads, number)
+		p.Ordinals = append(p.Ordinals, ordinal)
+		p.Tenants = append(p.Tenants, d.Tenant)
+		p.Namespaces = append(p.Namespaces, d.Namespace)
+		p.Types = append(p.Types, d.Type)
+		p.SchemaVersions = append(p.SchemaVersions, int32(d.SchemaVersion))
+		p.Ids = append(p.Ids, d.ID)
+		p.Rooms = append(p.Rooms, strings.Join(d.Rooms, roomSeparator))
+		p.OccurredAts = append(p.OccurredAts, d.OccurredAt)
+		p.Actors = append(p.Actors, d.Actor)
+		p.CorrelationIds = append(p.CorrelationIds, d.CorrelationID)
+		p.CausationIds = append(p.CausationIds, d.CausationID.UUID)
+		p.ReplyBys = append(p.ReplyBys, d.ReplyBy)
+		p.Datas = append(p.Datas, d.Data)
+	})
+	return p, heads, index
+}

@@ -1,0 +1,114 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tailroom/tailroom/db"
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+// ErrNotFound is returned for an event that is not in the log.
+var ErrNotFound = errors.New("no such event")
+
+// Log reads the log. It is safe for concurrent use.
+type Log struct {
+	pool *pgxpool.Pool
+	sql  *db.Queries
+}
+
+// New returns a Log on pool, which stays the caller's.
+func New(pool *pgxpool.Pool) *Log { return &Log{pool: pool, sql: db.New()} }
+
+// Bounds reads the bounds from the database.
+func (l *Log) Bounds(ctx context.Context) (event.Bounds, error) {
+	b, err := l.sql.LogBounds(ctx, l.pool)
+	if err != nil {
+		return event.Bounds{}, fmt.Errorf("reading the log's bounds: %w", err)
+	}
+	return event.Bounds{Tip: event.Cursor{Epoch: b.Epoch, Position: b.Tip}, Floor: b.Floor}, nil
+}
+
+// Tail reads up to limit events after a position, of everybody, in order. An
+// empty result means that there are none yet.
+func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]*event.Entry, error) {
+	rows, err := l.sql.EventTail(ctx, l.pool, db.EventTailParams{After: after, MaxRows: int32(limit)})
+	if err != nil {
+		return nil, fmt.Errorf("reading the log's tail: %w", err)
+	}
+	return entries(rows), nil
+}
+
+// Page reads up to limit events of the topics after a position, in order.
+// When after is below the page's floor, events may be missing and the page
+// must not be used.
+func (l *Log) Page(ctx context.Context, topics []event.Topic, after int64, limit int) (event.Page, error) {
+	for {
+		hit, err := l.positions(ctx, topics, after, limit)
+		if err != nil {
+			return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
+		}
+		rows, err := l.sql.EventListByPosition(ctx, l.pool, hit.Positions)
+		if err != nil {
+			return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
+		}
+		if len(rows) < len(hit.Positions) {
+			continue // a partition was detached in between: the floor has moved
+		}
+		page := event.Page{
+			Entries: entries(rows),
+			Bounds:  event.Bounds{Tip: event.Cursor{Epoch: hit.Epoch, Position: hit.Tip}, Floor: hit.Floor},
+		}
+		page.Next = page.Bounds.Tip
+		if len(rows) == limit {
+			page.Next = page.Entries[limit-1].Cursor
+		}
+		return page, nil
+	}
+}
+
+// positions finds a page's positions by index. Topics of every tenant are the
+// operators' and come alone.
+func (l *Log) positions(ctx context.Context, topics []event.Topic, after int64, limit int) (db.EventPageTopicsRow, error) {
+	everyTenant := slices.ContainsFunc(topics, func(t event.Topic) bool { return t.Tenant == "" })
+	var tenants, namespaces, rooms []string
+	for _, t := range topics {
+		tenants = append(tenants, t.Tenant)
+		namespaces = append(namespaces, t.Namespace)
+		rooms = append(rooms, t.Room)
+	}
+	if everyTenant {
+		row, err := l.sql.EventPageNamespaces(ctx, l.pool, db.EventPageNamespacesParams{
+			Namespaces: namespaces, After: after, MaxRows: int32(limit),
+		})
+		return db.EventPageTopicsRow(row), err
+	}
+	return l.sql.EventPageTopics(ctx, l.pool, db.EventPageTopicsParams{
+		Tenants: tenants, Namespaces: namespaces, Rooms: rooms, After: after, MaxRows: int32(limit),
+	})
+}
+
+// Lookup names one event.
+type Lookup struct {
+	Tenant string // "" is any
+	ID     uuid.UUID
+}
+
+// Get returns an event by id. Ids are unique within a tenant and the
+// idempotency window; of several the newest is returned. The error is
+// ErrNotFound when there is none.
+func (l *Log) Get(ctx context.Context, want Lookup) (*event.Entry, error) {
+	rows, err := l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{ID: want.ID, Tenant: want.Tenant})
+	if err != nil {
+		return nil, fmt.Errorf("reading an event: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil, ErrNotFound
+	}
+	return event.NewEntry(fromRow(&rows[len(rows)-1])), nil
+}

@@ -1,0 +1,58 @@
+package hub
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+const (
+	// coldSlots is how many pages are read from the log at once. PostgreSQL has
+	// the same cores whether ten readers ask or a thousand.
+	coldSlots = 4
+	// coldRows is the size of a page. A reader that is blocked on a full socket
+	// holds one, so it is also what a slow reader costs.
+	coldRows = 200
+	// coldTimeout bounds the reading of one page, not the wait for a slot.
+	coldTimeout = 30 * time.Second
+)
+
+// readCold reads a page older than the window. Whoever asks for a page that is
+// being read gets the same one.
+func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Cursor) (event.Batch, error) {
+	result := h.cold.DoChan(coldKey(keys, after), func() (any, error) {
+		h.slots <- struct{}{}
+		defer func() { <-h.slots }()
+		readCtx, cancel := context.WithTimeout(context.Background(), coldTimeout)
+		defer cancel()
+		h.metrics.coldReads.Inc()
+		return h.log.Page(readCtx, keys, after.Position, coldRows)
+	})
+	select {
+	case <-ctx.Done():
+		return event.Batch{}, ctx.Err()
+	case r := <-result:
+		if r.Err != nil {
+			return event.Batch{}, r.Err
+		}
+		page := r.Val.(event.Page)
+		if after.Position < page.Bounds.Floor {
+			return event.Batch{}, h.expired(ctx, page.Bounds)
+		}
+		return event.Batch{Entries: page.Entries, Next: page.Next}, nil
+	}
+}
+
+// coldKey names a page: the topics, whatever their order, and where it begins.
+func coldKey(keys []event.Topic, after event.Cursor) string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.Tenant + "\x00" + k.Namespace + "\x00" + k.Room
+	}
+	slices.Sort(names)
+	return strconv.FormatInt(after.Position, 10) + "\x00" + strings.Join(names, "\x01")
+}

@@ -1,0 +1,245 @@
+package hub
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+// Log is what the hub reads from.
+type Log interface {
+	// Tail reads up to limit events of everybody after a position, in order.
+	Tail(ctx context.Context, after int64, limit int) ([]*event.Entry, error)
+	// Page reads up to limit events of the topics after a position, in order.
+	Page(ctx context.Context, topics []event.Topic, after int64, limit int) (event.Page, error)
+	Bounds(ctx context.Context) (event.Bounds, error)
+	Epochs(ctx context.Context) (event.Epochs, error)
+}
+
+const (
+	// tailRows is how many new events are read at once at most, and tailBytes
+	// how large such a page should be: rows are cut when events are large.
+	tailRows, minTailRows = 1000, 16
+	tailBytes             = 8 << 20
+	// preload is how many of the newest positions a starting hub reads, so that
+	// clients that come back after a deploy cost no SQL.
+	preload = 20_000
+	// retryPause is between two tries while the log is away.
+	retryPause = 250 * time.Millisecond
+	// tailTimeout bounds one read of the tail.
+	tailTimeout = 5 * time.Second
+)
+
+// Config is what a Hub needs.
+type Config struct {
+	Log         Log
+	WindowBytes int                  // memory for the window, about
+	PollEvery   func() time.Duration // how long to trust silence; asked anew each time
+	Metrics     *Metrics
+}
+
+// Hub is an instance's window on the log. It is safe for concurrent use.
+type Hub struct {
+	log       Log
+	limit     int
+	pollEvery func() time.Duration
+	metrics   *Metrics
+
+	wake   chan struct{} // capacity 1: the log may have grown
+	hinted atomic.Int64  // the position last heard of
+
+	position atomic.Int64 // tip.Position, for Wake
+
+	fresh fresh
+	cold  singleflight.Group
+	slots chan struct{} // admission of cold reads
+
+	mu       sync.RWMutex
+	window   deque
+	bytes    int
+	floor    int64        // all above, up to tip, is in the window
+	tip      event.Cursor // the newest position known
+	topics   map[event.Topic]*topic
+	readers  map[*Reader]struct{}
+	degraded string
+}
+
+// New returns a Hub that has read the newest part of the log.
+func New(ctx context.Context, c Config) (*Hub, error) {
+	h := &Hub{
+		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, metrics: c.Metrics,
+		wake: make(chan struct{}, 1), slots: make(chan struct{}, coldSlots),
+		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
+	}
+	h.fresh.read = c.Log.Bounds
+	b, err := c.Log.Bounds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.floor = max(b.Tip.Position-preload, b.Floor)
+	h.tip = event.Cursor{Epoch: b.Tip.Epoch, Position: h.floor}
+	if err := h.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Wake says that the log may have grown to this position; 0 is "look". It
+// never blocks.
+func (h *Hub) Wake(last int64) {
+	if last != 0 && last <= h.position.Load() {
+		return // another hint of it came first
+	}
+	h.hinted.Store(last)
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Tip is the newest position the hub has read.
+func (h *Hub) Tip() event.Cursor {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.tip
+}
+
+// Degraded says why the hub cannot read the log, "" when it can.
+func (h *Hub) Degraded() string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.degraded
+}
+
+// Run follows the log until ctx ends.
+func (h *Hub) Run(ctx context.Context) error {
+	poll := time.NewTimer(h.pollEvery())
+	defer poll.Stop()
+	for {
+		err := h.catchUp(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		h.setDegraded(ctx, err)
+		if err != nil {
+			poll.Reset(retryPause)
+		} else {
+			poll.Reset(h.pollEvery())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.wake:
+		case <-poll.C:
+		}
+	}
+}
+
+// catchUp reads the log to its end.
+func (h *Hub) catchUp(ctx context.Context) error {
+	rows := tailRows
+	for {
+		tip := h.Tip()
+		unheard := h.hinted.Load() <= tip.Position
+		readCtx, cancel := context.WithTimeout(ctx, tailTimeout)
+		entries, err := h.log.Tail(readCtx, tip.Position, rows)
+		cancel()
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		if unheard {
+			h.metrics.polled.Add(float64(len(entries)))
+		}
+		bytes := h.take(entries)
+		if len(entries) < rows {
+			return nil
+		}
+		rows = min(max(minTailRows, rows*tailBytes/max(bytes, 1)), tailRows)
+	}
+}
+
+// take adds entries to the window and wakes whoever follows one of them.
+func (h *Hub) take(entries []*event.Entry) (bytes int) {
+	var keys []event.Topic
+	touched := map[*topic]struct{}{}
+	h.mu.Lock()
+	for _, e := range entries {
+		keys = e.Topics(keys[:0])
+		for _, key := range keys {
+			t := h.topicFor(key)
+			t.entries.push(e)
+			touched[t] = struct{}{}
+		}
+		h.window.push(e)
+		bytes += e.Size()
+	}
+	h.bytes += bytes
+	h.tip = entries[len(entries)-1].Cursor
+	h.position.Store(h.tip.Position)
+	h.evict()
+	h.metrics.window(h.window.len(), h.bytes, h.tip.Position)
+	h.mu.Unlock()
+	h.metrics.read.Add(float64(len(entries)))
+
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for t := range touched {
+		for r := range t.readers {
+			r.signal()
+		}
+	}
+	return bytes
+}
+
+// evict drops the oldest entries until the window is within its bound.
+func (h *Hub) evict() {
+	var keys []event.Topic
+	for h.bytes > h.limit && h.window.len() > 1 {
+		e := h.window.front()
+		h.window.pop()
+		h.bytes -= e.Size()
+		h.floor = e.Cursor.Position
+		keys = e.Topics(keys[:0])
+		for _, key := range keys {
+			// The oldest of the window is the oldest of each of its topics.
+			t := h.topics[key]
+			t.entries.pop()
+			h.forget(t)
+		}
+	}
+}
+
+// setDegraded remembers whether the log can be read, and wakes every reader
+// when that has changed.
+func (h *Hub) setDegraded(ctx context.Context, err error) {
+	reason := ""
+	if err != nil {
+		reason = "the log cannot be read"
+	}
+	h.mu.Lock()
+	changed := h.degraded != reason
+	h.degraded = reason
+	h.mu.Unlock()
+	if !changed {
+		return
+	}
+	if err != nil {
+		slog.ErrorContext(ctx, "the log cannot be read", "component", "hub", "error", err)
+	} else {
+		slog.InfoContext(ctx, "the log can be read again", "component", "hub")
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for r := range h.readers {
+		r.signal()
+	}
+}

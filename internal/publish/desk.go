@@ -1,0 +1,327 @@
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/catalog"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/jsonvalue"
+	"github.com/tailroom/tailroom/internal/problem"
+)
+
+const (
+	// MaxGroup is how many events an atomic group holds.
+	MaxGroup = 1000
+	// maxEventRooms is how many rooms one event is addressed to.
+	maxEventRooms = 100
+)
+
+// Desk takes publishes in. It is safe for concurrent use.
+type Desk struct {
+	catalog  *catalog.Catalog
+	appender *eventlog.Appender
+	maxEvent int
+	accepted *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+}
+
+// NewDesk returns a Desk for events of at most maxEvent bytes of data.
+func NewDesk(c *catalog.Catalog, a *eventlog.Appender, maxEvent int, reg prometheus.Registerer) *Desk {
+	f := promauto.With(reg)
+	d := &Desk{
+		catalog: c, appender: a, maxEvent: maxEvent,
+		accepted: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "tailroom_published_events_total", Help: "Events accepted into the log.",
+		}, []string{"namespace"}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "tailroom_publish_refused_total", Help: "Publishes refused, by error code.",
+		}, []string{"code"}),
+	}
+	for _, namespace := range c.Namespaces() {
+		d.accepted.WithLabelValues(namespace)
+	}
+	return d
+}
+
+// Pending is a group that waits for the log.
+type Pending struct {
+	desk   *Desk
+	ticket *eventlog.Ticket
+	drafts []event.Draft
+}
+
+// Submit judges a group of events, which is published whole or not at all, and
+// lets it wait for the log. Groups of one source stay in order.
+func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) (*Pending, error) {
+	drafts, err := d.drafts(grant, events)
+	if err != nil {
+		return nil, d.refuse(err)
+	}
+	ticket, err := d.appender.Submit(source, drafts)
+	if err != nil {
+		return nil, d.refuse(explain(err, drafts))
+	}
+	return &Pending{desk: d, ticket: ticket, drafts: drafts}, nil
+}
+
+// Wait returns the receipts of the group, in the order of its events.
+func (p *Pending) Wait(ctx context.Context) ([]event.Receipt, error) {
+	receipts, err := p.ticket.Wait(ctx)
+	if err != nil {
+		return nil, p.desk.refuse(explain(err, p.drafts))
+	}
+	for i, r := range receipts {
+		if !r.Duplicate {
+			p.desk.accepted.WithLabelValues(p.drafts[i].Namespace).Inc()
+		}
+	}
+	return receipts, nil
+}
+
+func (d *Desk) refuse(err error) error {
+	d.refused.WithLabelValues(string(problem.From(err).Code)).Inc()
+	return err
+}
+
+// drafts judges every event of a group and the group as such.
+func (d *Desk) drafts(grant access.Grant, events []json.RawMessage) ([]event.Draft, error) {
+	if len(events) == 0 {
+		return nil, invalid("", "there are no events")
+	}
+	if len(events) > MaxGroup {
+		return nil, problem.New(problem.TooLarge, fmt.Sprintf("a group holds at most %d events", MaxGroup)).With("limit", MaxGroup)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	drafts := make([]event.Draft, len(events))
+	for i, raw := range events {
+		err := d.draft(grant, raw, now, &drafts[i])
+		if p, ok := errors.AsType[*problem.Error](err); ok && len(events) > 1 {
+			err = p.With("index", i)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return drafts, checkGroup(drafts)
+}
+
+// checkGroup refuses what no single event shows.
+func checkGroup(drafts []event.Draft) error {
+	if len(drafts) == 1 {
+		return nil
+	}
+	ids := make(map[[16]byte]bool, len(drafts))
+	first := map[[2]string]int{} // (namespace, stream) to its first event
+	for i := range drafts {
+		draft := &drafts[i]
+		if draft.Tenant != drafts[0].Tenant {
+			return invalid("companyId", "a group is of one company").With("index", i)
+		}
+		if ids[draft.ID] {
+			return invalid("id", "the group has this id twice").With("index", i)
+		}
+		ids[draft.ID] = true
+		key := [2]string{draft.Namespace, draft.Stream}
+		j, seen := first[key]
+		switch {
+		case !seen:
+			first[key] = i
+		case draft.ExpectedVersion.Set && draft.ExpectedVersion != drafts[j].ExpectedVersion:
+			return invalid("expectedVersion",
+				"expectedVersion is the stream's version before the group: give it with the group's first event of the stream").
+				With("index", i)
+		}
+	}
+	return nil
+}
+
+// draft makes d of one event.
+func (d *Desk) draft(grant access.Grant, raw []byte, now time.Time, draft *event.Draft) error {
+	in, err := parse(raw)
+	if err != nil {
+		return err
+	}
+	if grant, err = grant.Name(in.CompanyID); err != nil {
+		return err
+	}
+	if grant.Tenant == "" {
+		return invalid("companyId", "a platform-wide token must name the company: companyId")
+	}
+	typ, err := d.catalog.Lookup(in.Namespace, in.Type)
+	if err != nil {
+		return err
+	}
+	if !typ.MayPublish(grant.Role) {
+		return problem.New(problem.Forbidden, "the role "+string(grant.Role)+" may not publish "+typ.Name).
+			With("allowed", publishers(typ))
+	}
+	if in.SchemaVersion != nil && *in.SchemaVersion != typ.SchemaVersion {
+		return invalid("schemaVersion", fmt.Sprintf("%s is at schema version %d", typ.Name, typ.SchemaVersion)).
+			With("allowed", []int{typ.SchemaVersion})
+	}
+	*draft = event.Draft{
+		Tenant: grant.Tenant, Namespace: in.Namespace, Type: typ.Name, SchemaVersion: typ.SchemaVersion,
+		Actor: grant.Actor(), Data: in.Data,
+	}
+	if err := in.fill(draft, now); err != nil {
+		return err
+	}
+	return d.content(grant, typ, in, draft)
+}
+
+// publishers are the roles that may publish a type.
+func publishers(typ *catalog.Type) []access.Role {
+	return slices.DeleteFunc(slices.Clone(access.Roles), func(r access.Role) bool { return !typ.MayPublish(r) })
+}
+
+// content judges the data and what is derived from it: rooms and stream.
+func (d *Desk) content(grant access.Grant, typ *catalog.Type, in *input, draft *event.Draft) error {
+	if len(in.Data) == 0 {
+		return jsonvalue.Refuse(jsonvalue.Violation{Message: "data is missing; it is a JSON object"})
+	}
+	if err := jsonvalue.Check(in.Data, d.maxEvent); err != nil {
+		return err
+	}
+	value, err := typ.Validate(in.Data)
+	if err != nil {
+		return err
+	}
+	rooms := in.Rooms
+	if rooms == nil {
+		if rooms, err = typ.RoomsFor(grant.Tenant, value); err != nil {
+			return err
+		}
+	}
+	if draft.Rooms, err = address(grant, rooms); err != nil {
+		return err
+	}
+	if in.Stream != nil {
+		draft.Stream = *in.Stream
+		if !event.ValidStream(draft.Stream) {
+			return invalid("stream", "a stream is {category}:{id}, at most 200 characters, none of them a control character")
+		}
+	} else if draft.Stream, err = typ.StreamFor(grant.Tenant, value); err != nil {
+		return err
+	}
+	if in.ExpectedVersion == nil {
+		return nil
+	}
+	switch {
+	case draft.Stream == "":
+		return invalid("expectedVersion", "expectedVersion needs a stream")
+	case *in.ExpectedVersion < 0 || *in.ExpectedVersion > event.MaxPosition:
+		return invalid("expectedVersion", "expectedVersion is 0 (the stream must not exist) or the version it has")
+	}
+	draft.ExpectedVersion = event.Expectation{Version: *in.ExpectedVersion, Set: true}
+	return nil
+}
+
+// address returns the rooms in colon form, each once; all must lie in the
+// grant.
+func address(grant access.Grant, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, problem.New(problem.InvalidRoom, "rooms is empty: an event is addressed to at least one room").
+			With("allowed", event.RoomForms)
+	}
+	if len(names) > maxEventRooms {
+		return nil, problem.New(problem.TooLarge, fmt.Sprintf("an event is addressed to at most %d rooms", maxEventRooms)).
+			With("limit", maxEventRooms)
+	}
+	rooms := make([]string, 0, len(names))
+	for _, name := range names {
+		room, err := grant.Room(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(rooms, room) {
+			rooms = append(rooms, strings.Clone(room))
+		}
+	}
+	return rooms, nil
+}
+
+// explain shows the log's errors as a publisher may see them.
+func explain(err error, drafts []event.Draft) error {
+	if conflict, ok := errors.AsType[*eventlog.VersionConflictError](err); ok {
+		return versionConflict(conflict)
+	}
+	switch {
+	case errors.Is(err, eventlog.ErrIDReused):
+		return problem.New(problem.IDReused, "an event with this id exists, with other content: a retry must repeat the event, a new event needs a new id")
+	case errors.Is(err, eventlog.ErrPartialDuplicate):
+		return problem.New(problem.PartialDuplicate, "some events of the group are published already, others are not: a retry must repeat the whole group")
+	case errors.Is(err, eventlog.ErrOverloaded):
+		return problem.New(problem.Overloaded, "too many publishes wait for the log; nothing of this one was published").RetryAfter(time.Second)
+	case errors.Is(err, eventlog.ErrUnavailable):
+		return problem.New(problem.Unavailable, "the log did not answer in time; publish again with the same ids to be sure").
+			With("ids", ids(drafts)).RetryAfter(time.Second)
+	case errors.Is(err, eventlog.ErrRefused):
+		return jsonvalue.Refuse(jsonvalue.Violation{Message: "PostgreSQL cannot store a value of the event"})
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return problem.New(problem.Unavailable, "the request ended before the log answered").RetryAfter(time.Second)
+	}
+	slog.Error("a publish failed", "component", "publish", "error", err)
+	return err
+}
+
+// ids are what to publish again with: whoever gave none learns them here.
+func ids(drafts []event.Draft) []string {
+	list := make([]string, len(drafts))
+	for i := range drafts {
+		list[i] = drafts[i].ID.String()
+	}
+	return list
+}
+
+func versionConflict(e *eventlog.VersionConflictError) *problem.Error {
+	type conflict struct {
+		Index           int    `json:"index"`
+		Namespace       string `json:"namespace"`
+		Stream          string `json:"stream"`
+		ExpectedVersion int64  `json:"expectedVersion"`
+		CurrentVersion  int64  `json:"currentVersion"`
+	}
+	list := make([]conflict, len(e.Conflicts))
+	for i, c := range e.Conflicts {
+		list[i] = conflict{c.Index, c.Namespace, c.Stream, c.Expected, c.Current}
+	}
+	p := problem.New(problem.VersionConflict, e.Error()).With("conflicts", list)
+	if len(list) == 1 {
+		p = p.With("currentVersion", list[0].CurrentVersion)
+	}
+	return p
+}
+
+// Result is one event of the answer to a publish.
+type Result struct {
+	Cursor    event.Cursor `json:"cursor"`
+	Position  int64        `json:"position"`
+	ID        string       `json:"id"`
+	Stream    *string      `json:"stream"`
+	Version   *int64       `json:"version"`
+	Duplicate bool         `json:"duplicate"`
+}
+
+// Results shows receipts as publishers see them.
+func Results(receipts []event.Receipt) []Result {
+	list := make([]Result, len(receipts))
+	for i, r := range receipts {
+		list[i] = Result{Cursor: r.Cursor, Position: r.Cursor.Position, ID: r.ID.String(), Duplicate: r.Duplicate}
+		if r.Stream != "" {
+			list[i].Stream, list[i].Version = &receipts[i].Stream, &receipts[i].Version
+		}
+	}
+	return list
+}

@@ -1,0 +1,10 @@
+// Package publish turns what a publisher says into a group for the log: it
+// finds the company, the event type and the defaults, judges rights, rooms and
+// data, and only then lets the group wait for the log. It is the one door for
+// every transport, so a publish is refused for the same reasons everywhere.
+//
+// Errors are *problem.Error, ready to be shown.
+//
+//	input.go   Input: an event as publishers write it
+//	desk.go    Desk: from inputs to drafts to receipts
+package publish

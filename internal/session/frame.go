@@ -1,0 +1,55 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+// Kind says what a Frame is.
+type Kind int
+
+// The kinds of frame. A transport writes each in its own way.
+const (
+	Events   Kind = iota // Entries, and the Cursor behind them
+	Live                 // caught up at Cursor
+	Bookmark             // a Cursor without an event
+	Reset                // Reset: the session goes on from its Resume
+	Degraded             // Text: nothing new can be known for now
+	GoAway               // Text: why; the session ends in Delay at the latest
+)
+
+// Frame is one thing a session says.
+type Frame struct {
+	Kind    Kind
+	Cursor  event.Cursor
+	Entries []*event.Entry
+	Reset   *event.Reset
+	Text    string
+	Delay   time.Duration
+}
+
+// Sink is the connection as a session sees it. An error ends the session: a
+// Reason in its chain is the one the session ends with, else Gone.
+type Sink interface {
+	// Send writes a frame, and blocks while the peer does not read. The frame
+	// is the session's again when Send returns.
+	Send(f *Frame) error
+	// Heartbeat is called every heartbeat interval, to show that the line is
+	// alive and to find out whether it is.
+	Heartbeat() error
+}
+
+// Feed is where a session reads from: the hub's Reader.
+type Feed interface {
+	// Read returns what comes after a cursor without waiting for news. An
+	// *event.Reset means that the cursor cannot be served.
+	Read(ctx context.Context, after event.Cursor) (event.Batch, error)
+	// Follow replaces the topics.
+	Follow(topics []event.Topic)
+	// Wake is signalled when there may be something to read.
+	Wake() <-chan struct{}
+	// Close ends the feed.
+	Close()
+}

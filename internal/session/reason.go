@@ -1,0 +1,29 @@
+package session
+
+// Reason is why a session ended: a WebSocket close code and its name. A client
+// comes back on 1001, 1006, 1011 to 1013 and 4000 to 4099, and never on 4100
+// to 4199.
+type Reason struct {
+	Code int
+	Name string
+}
+
+// The reasons of the protocol.
+var (
+	Gone            = Reason{} // the client left; nothing is to be said
+	Draining        = Reason{1001, "draining"}
+	TooLarge        = Reason{1009, "too_large"}
+	Internal        = Reason{1011, "internal"}
+	Overloaded      = Reason{1013, "overloaded"}
+	Slow            = Reason{4000, "slow"}
+	HeartbeatMissed = Reason{4001, "heartbeat_missed"}
+	TokenExpired    = Reason{4002, "token_expired"}
+	HelloTimeout    = Reason{4003, "hello_timeout"}
+	Unauthenticated = Reason{4100, "unauthenticated"}
+	Forbidden       = Reason{4102, "forbidden"}
+	InvalidMessage  = Reason{4103, "invalid_message"}
+	CursorInvalid   = Reason{4106, "cursor_invalid"}
+)
+
+// Error makes a Reason an error, so that a Sink can end its session with one.
+func (r Reason) Error() string { return "the session ends: " + r.Name }

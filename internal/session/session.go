@@ -1,0 +1,296 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+// retryPause is how long a session waits to read again when the log is away.
+const retryPause = 500 * time.Millisecond
+
+// always is ready to be received from.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Config is what a Session starts with.
+type Config struct {
+	Open      func([]event.Topic) Feed
+	Sink      Sink
+	Grant     access.Grant
+	Rules     Rules
+	Heartbeat time.Duration
+	// Start is where the session begins, and Reset, when not nil, what it says
+	// first because that is not where the client wanted to.
+	Start event.Cursor
+	Reset *event.Reset
+}
+
+// Session is one reader: a grant, its subscriptions, a cursor, a sink.
+type Session struct {
+	sink      Sink
+	grant     access.Grant
+	rules     Rules
+	heartbeat time.Duration
+	subs      subscriptions
+	open      func([]event.Topic) Feed
+	feed      Feed // while Run runs
+
+	cursor   event.Cursor // everything up to here was sent
+	said     event.Cursor // the cursor the client knows
+	live     bool         // the client was told that it is caught up
+	degraded bool         // the client was told that the log is away
+
+	reset    *event.Reset
+	beatAt   time.Time
+	retryAt  time.Time // zero: no retry
+	leaveAt  time.Time // zero: no drain
+	timer    *time.Timer
+	armed    time.Time
+	commands chan func() error
+	leave    chan time.Duration // capacity 1
+	done     chan struct{}
+	frame    Frame
+}
+
+// New returns a Session that is subscribed to list. The error is a
+// *problem.Error that says what was wrong with it.
+func New(c Config, list []Subscription) (*Session, error) {
+	subs, err := subscriptions{}.with(c.Grant, list, c.Rules)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{
+		sink: c.Sink, grant: c.Grant, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
+		open: c.Open, cursor: c.Start, said: c.Start, reset: c.Reset,
+		commands: make(chan func() error), leave: make(chan time.Duration, 1), done: make(chan struct{}),
+	}, nil
+}
+
+// Joined are the rooms the session is in, by namespace.
+func (s *Session) Joined() map[string][]string { return s.subs.joined(s.grant) }
+
+// Grant is what the session may do at present.
+func (s *Session) Grant() access.Grant { return s.grant }
+
+// Cursor is the session's place in the log.
+func (s *Session) Cursor() event.Cursor { return s.cursor }
+
+// Subscribe adds subscriptions, which take effect at the present cursor. On an
+// error nothing has changed.
+func (s *Session) Subscribe(list []Subscription) error {
+	subs, err := s.subs.with(s.grant, list, s.rules)
+	if err != nil {
+		return err
+	}
+	s.follow(subs)
+	return nil
+}
+
+// Unsubscribe takes subscriptions away. On an error nothing has changed.
+func (s *Session) Unsubscribe(list []Subscription) error {
+	subs, err := s.subs.without(s.grant, list)
+	if err != nil {
+		return err
+	}
+	s.follow(subs)
+	return nil
+}
+
+// Renew puts the session under a new grant of the same subject and company.
+func (s *Session) Renew(grant access.Grant) {
+	s.grant = grant
+	s.follow(s.subs.under(grant))
+}
+
+func (s *Session) follow(subs subscriptions) {
+	s.subs = subs
+	s.feed.Follow(subs.topics(s.grant))
+}
+
+// Do runs fn in the session's goroutine, between two batches, and returns when
+// it has. An error from fn ends the session as one from the sink does. It
+// returns without having run fn when the session has ended.
+func (s *Session) Do(fn func() error) {
+	ran := make(chan struct{})
+	select {
+	case s.commands <- func() error { defer close(ran); return fn() }:
+		<-ran
+	case <-s.done:
+	}
+}
+
+// Leave asks the session to say goodbye and to end after a delay.
+func (s *Session) Leave(delay time.Duration) {
+	select {
+	case s.leave <- delay:
+	default: // it has been asked
+	}
+}
+
+// Run reads and sends until the sink fails, the token expires, the session is
+// asked to leave, or ctx ends, and returns why.
+func (s *Session) Run(ctx context.Context) Reason {
+	defer close(s.done)
+	s.feed = s.open(s.subs.topics(s.grant))
+	defer s.feed.Close()
+	// The first beat comes anywhere in the first interval: sessions that
+	// arrived together must not beat together for ever.
+	s.beatAt = time.Now().Add(s.heartbeat/2 + rand.N(s.heartbeat/2))
+	s.timer = time.NewTimer(s.heartbeat)
+	defer s.timer.Stop()
+	err := s.loop(ctx)
+	if reason, ok := errors.AsType[Reason](err); ok {
+		return reason
+	}
+	return Gone
+}
+
+func (s *Session) loop(ctx context.Context) error {
+	if s.reset != nil {
+		if err := s.send(Frame{Kind: Reset, Reset: s.reset}); err != nil {
+			return err
+		}
+	}
+	for {
+		more, err := s.read(ctx)
+		if err != nil {
+			return err
+		}
+		wake := s.feed.Wake()
+		if more {
+			wake = always
+		}
+		s.arm()
+		select {
+		case <-wake:
+		case fn := <-s.commands:
+			err = fn()
+		case delay := <-s.leave:
+			s.leaveAt = time.Now().Add(delay)
+			err = s.send(Frame{Kind: GoAway, Text: Draining.Name, Delay: delay, Cursor: s.cursor})
+		case <-s.timer.C:
+			s.armed = time.Time{}
+			err = s.tick(ctx, time.Now())
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// read sends one batch and reports whether there is more to read at once.
+func (s *Session) read(ctx context.Context) (more bool, err error) {
+	if !s.retryAt.IsZero() {
+		return false, nil
+	}
+	b, err := s.feed.Read(ctx, s.cursor)
+	if err != nil {
+		return s.readFailed(ctx, err)
+	}
+	if len(b.Entries) > 0 {
+		if err := s.send(Frame{Kind: Events, Entries: b.Entries, Cursor: b.Next}); err != nil {
+			return false, err
+		}
+	} else if !b.Live && b.Next == s.cursor {
+		slog.ErrorContext(ctx, "a read neither waited, nor failed, nor moved the cursor",
+			"component", "session", "cursor", s.cursor.String())
+		return false, Internal
+	}
+	s.cursor = b.Next
+	switch {
+	case b.Degraded != "":
+		return !b.Live, s.sayDegraded(b.Degraded)
+	case b.Live && !s.live:
+		s.live, s.degraded = true, false
+		return false, s.send(Frame{Kind: Live, Cursor: s.cursor})
+	}
+	return !b.Live, nil
+}
+
+func (s *Session) readFailed(ctx context.Context, err error) (more bool, _ error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if reset, ok := errors.AsType[*event.Reset](err); ok {
+		s.cursor, s.said, s.live = reset.Resume, reset.Resume, false
+		return true, s.send(Frame{Kind: Reset, Reset: reset})
+	}
+	slog.WarnContext(ctx, "a session cannot read the log", "component", "session", "error", err)
+	s.retryAt = time.Now().Add(retryPause/2 + rand.N(retryPause))
+	return false, s.sayDegraded("the log cannot be read")
+}
+
+// sayDegraded tells the client once that the log is away; Live follows.
+func (s *Session) sayDegraded(reason string) error {
+	if s.degraded {
+		return nil
+	}
+	s.degraded, s.live = true, false
+	return s.send(Frame{Kind: Degraded, Text: reason, Cursor: s.cursor})
+}
+
+// send passes a frame to the sink. The frame is the session's own, so that
+// none is allocated for each.
+func (s *Session) send(f Frame) error {
+	switch f.Kind {
+	case Events, Live, Bookmark:
+		s.said = f.Cursor
+	case Reset, Degraded, GoAway:
+	}
+	s.frame = f
+	err := s.sink.Send(&s.frame)
+	s.frame.Entries = nil // the window must not be held by who is idle
+	return err
+}
+
+// tick does what is due.
+func (s *Session) tick(ctx context.Context, now time.Time) error {
+	if !s.leaveAt.IsZero() && !now.Before(s.leaveAt) {
+		return Draining
+	}
+	if !now.Before(s.grant.Expires) {
+		if err := s.send(Frame{Kind: GoAway, Text: TokenExpired.Name, Cursor: s.cursor}); err != nil {
+			return err
+		}
+		return TokenExpired
+	}
+	if !now.Before(s.retryAt) {
+		s.retryAt = time.Time{}
+	}
+	if now.Before(s.beatAt) {
+		return nil
+	}
+	s.beatAt = now.Add(s.heartbeat)
+	// The resume point of a quiet branch stays near the head: see how far the
+	// log has come without anything for us.
+	if _, err := s.read(ctx); err != nil {
+		return err
+	}
+	if s.cursor != s.said {
+		if err := s.send(Frame{Kind: Bookmark, Cursor: s.cursor}); err != nil {
+			return err
+		}
+	}
+	return s.sink.Heartbeat()
+}
+
+// arm sets the timer to what is due next.
+func (s *Session) arm() {
+	next := s.beatAt
+	for _, t := range [...]time.Time{s.grant.Expires, s.retryAt, s.leaveAt} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	if next != s.armed {
+		s.armed = next
+		s.timer.Reset(time.Until(next))
+	}
+}

@@ -1,0 +1,231 @@
+// Package sse serves GET /v1/stream: the session as server-sent events, for a
+// plain EventSource.
+//
+// Each event has its cursor as id, so the browser's own Last-Event-ID is the
+// resume point. What can be refused is refused before the stream starts; after
+// that the answer is 200, and a cursor that cannot be served is a
+// tailroom.reset event.
+package sse
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+const (
+	// locateTimeout bounds the look-up of a start that is not in the window.
+	locateTimeout = 5 * time.Second
+	// minRetry is the least a browser is told to wait before it comes back, and
+	// as much again is drawn by lot.
+	minRetry = time.Second
+	// writeSlice is how much is written under one deadline.
+	writeSlice = 16 << 10
+	// snapshotPath is where a client whose cursor was reset gets the state.
+	snapshotPath = "/v1/state"
+)
+
+// Log is what a stream needs of the hub.
+type Log interface {
+	// Locate says where a start is; a Reset when it cannot be served.
+	Locate(ctx context.Context, s event.Start) (event.Cursor, *event.Reset, error)
+}
+
+// Config is what a Handler needs.
+type Config struct {
+	Authenticate func(r *http.Request) (access.Grant, error)
+	Log          Log
+	Open         func([]event.Topic) session.Feed
+	Sessions     *session.Registry
+	Rules        session.Rules
+	Namespaces   []string // followed when the request names none
+	Heartbeat    time.Duration
+	WriteTimeout time.Duration
+	Metrics      prometheus.Registerer
+}
+
+// Handler serves GET /v1/stream.
+type Handler struct {
+	Config
+	events prometheus.Counter
+	bytes  prometheus.Counter
+}
+
+// New returns a Handler.
+func New(c Config) *Handler {
+	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"transport": "sse"}, c.Metrics))
+	return &Handler{
+		Config: c,
+		events: f.NewCounter(prometheus.CounterOpts{
+			Name: "tailroom_delivered_events_total", Help: "Events written to sockets.",
+		}),
+		bytes: f.NewCounter(prometheus.CounterOpts{
+			Name: "tailroom_delivered_bytes_total", Help: "Bytes written to sockets by sessions.",
+		}),
+	}
+}
+
+// ServeHTTP streams until the client leaves or the session ends.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := &stream{handler: h, w: w, control: http.NewResponseController(w)}
+	opened, err := h.open(r, s)
+	if err != nil {
+		problem.From(err).Write(w)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no") // nginx must not collect what is live
+	w.WriteHeader(http.StatusOK)
+	retry := minRetry + rand.N(minRetry)
+	if s.write(append(strconv.AppendInt([]byte("retry: "), retry.Milliseconds(), 10), "\n\n"...)) != nil {
+		return
+	}
+	grant := opened.Grant()
+	slog.InfoContext(r.Context(), "session begins", "component", "sse", "remote", r.RemoteAddr, "subject", grant.Subject,
+		"company", grant.Tenant, "role", grant.Role, "cursor", opened.Cursor().String())
+	reason := h.Sessions.Run(r.Context(), "sse", opened)
+	slog.InfoContext(r.Context(), "session ended", "component", "sse", "remote", r.RemoteAddr, "subject", grant.Subject,
+		"reason", reason.Name, "cursor", opened.Cursor().String())
+}
+
+// open makes the session that the request asks for.
+func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
+	grant, err := h.Authenticate(r)
+	if err != nil {
+		return nil, err
+	}
+	query := r.URL.Query()
+	if grant, err = grant.Name(query.Get("companyId")); err != nil {
+		return nil, err
+	}
+	wanted := query.Get("cursor")
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		wanted = last
+	}
+	start, err := event.ParseStart(wanted)
+	if err != nil {
+		return nil, problem.New(problem.InvalidCursor, err.Error())
+	}
+	namespaces := query["namespace"]
+	if len(namespaces) == 0 {
+		namespaces = h.Namespaces
+	}
+	list := make([]session.Subscription, len(namespaces))
+	for i, namespace := range namespaces {
+		list[i] = session.Subscription{Namespace: namespace, Rooms: slices.Clone(query["room"])}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), locateTimeout)
+	defer cancel()
+	cursor, reset, err := h.Log.Locate(ctx, start)
+	if err != nil {
+		slog.WarnContext(ctx, "a start could not be located", "component", "sse", "error", err)
+		return nil, problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+	}
+	if start.Origin == event.At {
+		s.given = start.Cursor
+	}
+	return session.New(session.Config{
+		Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat, Start: cursor, Reset: reset,
+	}, list)
+}
+
+// stream is one response, the sink of its session.
+type stream struct {
+	handler *Handler
+	w       http.ResponseWriter
+	control *http.ResponseController
+	given   event.Cursor // the id the client has
+	buf     []byte
+}
+
+// Send writes a session's frame.
+func (s *stream) Send(f *session.Frame) error {
+	s.buf = s.append(s.buf[:0], f)
+	if err := s.write(s.buf); err != nil {
+		return err
+	}
+	s.handler.events.Add(float64(len(f.Entries)))
+	s.handler.bytes.Add(float64(len(s.buf)))
+	if cap(s.buf) > writeSlice {
+		s.buf = nil // a replay's buffer is not kept by who is idle
+	}
+	return nil
+}
+
+// Heartbeat writes a comment; a line that is dead fails it in time.
+func (s *stream) Heartbeat() error { return s.write([]byte(":\n\n")) }
+
+func (s *stream) append(b []byte, f *session.Frame) []byte {
+	switch f.Kind {
+	case session.Events:
+		for _, e := range f.Entries {
+			b = e.Cursor.Append(append(b, "id: "...))
+			b = append(append(b, "\nevent: "...), e.Type...)
+			b = append(append(b, "\ndata: "...), e.JSON()...)
+			b = append(b, "\n\n"...)
+		}
+		s.given = f.Entries[len(f.Entries)-1].Cursor
+	case session.Bookmark:
+		b = append(s.appendID(b, f.Cursor), '\n')
+	case session.Live:
+		// A client that brought no cursor gets its resume point here, so that
+		// it misses nothing when the line breaks before the first event.
+		b = appendControl(s.appendID(b, f.Cursor), "live", map[string]any{"cursor": f.Cursor})
+	case session.Reset:
+		b = appendControl(s.appendID(b, f.Reset.Resume), "reset", map[string]any{
+			"reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume, "snapshot": snapshotPath,
+		})
+	case session.Degraded:
+		b = appendControl(b, "degraded", map[string]any{"reason": f.Text})
+	case session.GoAway:
+		b = appendControl(b, "goaway", map[string]any{"reason": f.Text, "delayMs": f.Delay.Milliseconds()})
+	}
+	return b
+}
+
+// appendID appends an id line if it moves the client's cursor.
+func (s *stream) appendID(b []byte, c event.Cursor) []byte {
+	if c == s.given {
+		return b
+	}
+	s.given = c
+	return append(c.Append(append(b, "id: "...)), '\n')
+}
+
+func appendControl(b []byte, name string, data map[string]any) []byte {
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		panic("sse: unencodable control event: " + err.Error()) // strings, numbers and cursors
+	}
+	b = append(append(b, "event: tailroom."...), name...)
+	b = append(append(b, "\ndata: "...), encoded...)
+	return append(b, "\n\n"...)
+}
+
+// write writes and flushes, a slice at a time, each within the write timeout.
+func (s *stream) write(b []byte) error {
+	for part := range slices.Chunk(b, writeSlice) {
+		if err := s.control.SetWriteDeadline(time.Now().Add(s.handler.WriteTimeout)); err != nil {
+			return err
+		}
+		if _, err := s.w.Write(part); err != nil {
+			return err
+		}
+	}
+	return s.control.Flush()
+}

@@ -1,0 +1,113 @@
+package ws
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/google/uuid"
+
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/publish"
+)
+
+func newSessionID() string { return uuid.NewString() }
+
+// answer does what a message asks for. What it returns is wrong with the
+// message as such; a refused command is answered by a reply.
+func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
+	switch m.Type {
+	case "subscribe", "unsubscribe":
+		return c.follow(m)
+	case "publish":
+		return c.publish(ctx, m)
+	case "auth":
+		c.renew(ctx, m)
+		return nil
+	case "ping":
+		pong := map[string]any{"type": "pong"}
+		if len(m.Ref) > 0 {
+			pong["ref"] = m.Ref
+		}
+		_ = c.say(pong)
+		return nil
+	case "hello":
+		return problem.New(problem.InvalidMessage, "there was a hello already: use subscribe and auth")
+	case "ack":
+		return problem.New(problem.InvalidMessage, "only consumers acknowledge, and this session is none")
+	default:
+		return problem.New(problem.InvalidMessage, "unknown message type").
+			With("allowed", []string{"subscribe", "unsubscribe", "publish", "auth", "ping"})
+	}
+}
+
+// follow changes the subscriptions. The reply is sent before the first event
+// that the change lets through.
+func (c *conn) follow(m *message) *problem.Error {
+	list, err := m.subscriptions()
+	if err != nil {
+		return problem.From(err)
+	}
+	if m.Type == "subscribe" && m.Subscribe == nil || m.Type == "unsubscribe" && m.Unsubscribe == nil {
+		return problem.New(problem.InvalidMessage, "a list of namespaces is missing").With("path", m.Type)
+	}
+	c.session.Do(func() error {
+		var err error
+		if m.Type == "subscribe" {
+			err = c.session.Subscribe(list)
+		} else {
+			err = c.session.Unsubscribe(m.Unsubscribe)
+		}
+		c.reply(m.Ref, err, map[string]any{"rooms": c.session.Joined(), "cursor": c.session.Cursor()})
+		return nil
+	})
+	return nil
+}
+
+// renew puts the session under a new token of the same subject and company.
+func (c *conn) renew(ctx context.Context, m *message) {
+	grant, err := c.handler.Verify(m.Token)
+	if err == nil && grant.PlatformWide {
+		grant, err = grant.Name(c.grant.Tenant)
+	}
+	if err == nil && (grant.Subject != c.grant.Subject || grant.Tenant != c.grant.Tenant) {
+		err = problem.New(problem.Forbidden, "a renewed token must have the same subject and company")
+	}
+	if err != nil {
+		c.reply(m.Ref, err, nil)
+		return
+	}
+	c.grant = grant
+	c.session.Do(func() error {
+		c.session.Renew(grant)
+		c.reply(m.Ref, nil, map[string]any{"rooms": c.session.Joined(), "expiresAt": grant.Expires.UTC()})
+		return nil
+	})
+	slog.DebugContext(ctx, "token renewed", "component", "ws", "subject", grant.Subject)
+}
+
+// publish submits the events in the order they came and replies when the log
+// has taken them, while the connection is read on.
+func (c *conn) publish(ctx context.Context, m *message) *problem.Error {
+	if len(m.Events) == 0 {
+		return problem.New(problem.InvalidMessage, "there are no events to publish").With("path", "events")
+	}
+	if c.publishing == nil {
+		c.publishing = make(chan struct{}, maxPublishing)
+	}
+	pending, err := c.handler.Publisher.Submit(c.grant, c, m.Events)
+	if err != nil {
+		c.reply(m.Ref, err, nil)
+		return nil
+	}
+	select {
+	case c.publishing <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	c.handler.conns.Go(func() {
+		defer func() { <-c.publishing }()
+		receipts, err := pending.Wait(ctx)
+		c.reply(m.Ref, err, map[string]any{"events": publish.Results(receipts)})
+	})
+	return nil
+}

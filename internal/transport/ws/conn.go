@@ -1,0 +1,284 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+const (
+	// maxInvalid is how many invalid messages a connection survives.
+	maxInvalid = 10
+	// maxPublishing is how many publishes of one connection may be under way;
+	// beyond, it is not read from.
+	maxPublishing = 64
+	// locateTimeout bounds the look-up of a start that is not in the window.
+	locateTimeout = 5 * time.Second
+)
+
+// conn is one connection. Its reader's goroutine runs serve; after the hello
+// the session has one of its own.
+type conn struct {
+	handler *Handler
+	ws      *websocket.Conn
+	line    *line
+	deflate bool // compression was negotiated
+	remote  string
+
+	session    *session.Session // set by the hello
+	grant      access.Grant     // the reader's copy
+	publishing chan struct{}    // made at the first publish
+	invalid    int
+
+	heard  atomic.Bool // something came since the last heartbeat
+	pinged bool        // the session's own
+}
+
+func (c *conn) onPong(context.Context, []byte) { c.heard.Store(true) }
+
+func (c *conn) onPing(_ context.Context, payload []byte) bool {
+	c.heard.Store(true)
+	c.line.answer(payload)
+	return false // answered
+}
+
+// serve runs the connection from its hello to its end.
+func (c *conn) serve(ctx context.Context) {
+	c.ws.SetReadLimit(-1) // ours names the reason
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = c.ws.CloseNow() })
+	defer stop()
+	defer cancel()
+
+	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() { c.close(session.HelloTimeout) })
+	err := c.hello(ctx)
+	tooLate.Stop()
+	if err != nil {
+		c.end(err)
+		return
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
+		slog.InfoContext(ctx, "session ended", "component", "ws", "remote", c.remote, "subject", c.grant.Subject,
+			"reason", reason.Name, "cursor", c.session.Cursor().String())
+		c.end(reason)
+	})
+	err = c.read(ctx)
+	c.end(err)
+	cancel()
+	running.Wait()
+}
+
+// end closes the connection for the reason in err; without one it is cut.
+func (c *conn) end(err error) {
+	reason, ok := errors.AsType[session.Reason](err)
+	if !ok || reason == session.Gone || reason == session.Slow {
+		_ = c.ws.CloseNow() // nobody listens
+		return
+	}
+	c.close(reason)
+}
+
+// close says why and waits a while for the client's own close.
+func (c *conn) close(reason session.Reason) {
+	_ = c.ws.Close(websocket.StatusCode(reason.Code), reason.Name)
+}
+
+// next reads one message.
+func (c *conn) next() ([]byte, error) {
+	kind, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	limit := c.handler.MaxMessage
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(data)) > limit:
+		c.complain(nil, problem.New(problem.TooLarge, "a message is too large").With("limit", limit))
+		return nil, session.TooLarge
+	}
+	c.heard.Store(true)
+	c.handler.metrics.messages.Inc()
+	if kind != websocket.MessageText {
+		return nil, problem.New(problem.InvalidMessage, "messages are text, not binary")
+	}
+	return data, nil
+}
+
+// hello reads the first message and begins the session. Every refusal is said
+// before the connection closes for it.
+func (c *conn) hello(ctx context.Context) error {
+	data, err := c.next()
+	if p, ok := errors.AsType[*problem.Error](err); ok {
+		c.complain(nil, p)
+		return session.InvalidMessage
+	} else if err != nil {
+		return err
+	}
+	m, err := parse(data)
+	if err == nil && m.Type != "hello" {
+		err = problem.New(problem.InvalidMessage, "the first message must be a hello").With("allowed", []string{"hello"})
+	}
+	if err == nil {
+		err = c.begin(ctx, m)
+	}
+	if err == nil {
+		return nil
+	}
+	if reason, ok := errors.AsType[session.Reason](err); ok {
+		return reason
+	}
+	p := problem.From(err)
+	if p.Code == problem.Internal {
+		slog.ErrorContext(ctx, "a hello failed", "component", "ws", "error", err)
+	}
+	var ref json.RawMessage
+	if m != nil {
+		ref = m.Ref
+	}
+	c.complain(ref, p)
+	return reasonFor(p.Code)
+}
+
+// reasonFor is how a connection closes whose hello was refused with this code.
+func reasonFor(code problem.Code) session.Reason {
+	switch code { //nolint:exhaustive // the rest is the message's fault
+	case problem.Unauthenticated:
+		return session.Unauthenticated
+	case problem.TokenExpired:
+		return session.TokenExpired
+	case problem.Forbidden:
+		return session.Forbidden
+	case problem.InvalidCursor:
+		return session.CursorInvalid
+	case problem.Unavailable, problem.Overloaded:
+		return session.Overloaded
+	case problem.Internal:
+		return session.Internal
+	default:
+		return session.InvalidMessage
+	}
+}
+
+// begin makes the session that a hello asks for and welcomes it.
+func (c *conn) begin(ctx context.Context, m *message) error {
+	if len(m.Consumer) > 0 && string(m.Consumer) != "null" {
+		return problem.New(problem.InvalidMessage, "this server keeps no consumers yet: bring the cursor").With("path", "consumer")
+	}
+	grant, err := c.handler.Verify(m.Token)
+	if err != nil {
+		return err
+	}
+	if grant, err = grant.Name(m.CompanyID); err != nil {
+		return err
+	}
+	var start event.Start
+	if m.Cursor != nil {
+		if start, err = event.ParseStart(*m.Cursor); err != nil {
+			return problem.New(problem.InvalidCursor, err.Error())
+		}
+	}
+	list, err := m.subscriptions()
+	if err != nil {
+		return err
+	}
+	locateCtx, cancel := context.WithTimeout(ctx, locateTimeout)
+	defer cancel()
+	cursor, reset, err := c.handler.Log.Locate(locateCtx, start)
+	if err != nil {
+		slog.WarnContext(ctx, "a start could not be located", "component", "ws", "error", err)
+		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+	}
+	c.grant = grant
+	c.session, err = session.New(session.Config{
+		Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
+		Start: cursor, Reset: reset,
+	}, list)
+	if err != nil {
+		return err
+	}
+	slog.InfoContext(ctx, "session begins", "component", "ws", "remote", c.remote, "subject", grant.Subject,
+		"company", grant.Tenant, "role", grant.Role, "client", m.Client.Name, "cursor", cursor.String())
+	return c.say(map[string]any{
+		"type": "welcome", "session": newSessionID(), "instance": c.handler.Instance,
+		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
+		"rooms": c.session.Joined(),
+	})
+}
+
+// read answers messages until the connection ends.
+func (c *conn) read(ctx context.Context) error {
+	for {
+		data, err := c.next()
+		var m *message
+		if err == nil {
+			m, err = parse(data)
+		}
+		p, refused := errors.AsType[*problem.Error](err)
+		if err != nil && !refused {
+			return err
+		}
+		if err == nil {
+			p = c.answer(ctx, m)
+		}
+		if p == nil {
+			continue
+		}
+		var ref json.RawMessage
+		if m != nil {
+			ref = m.Ref
+		}
+		c.complain(ref, p)
+		c.handler.metrics.invalid.Inc()
+		if c.invalid++; c.invalid >= maxInvalid {
+			return session.InvalidMessage
+		}
+	}
+}
+
+// say writes one message.
+func (c *conn) say(v map[string]any) error {
+	_, err := c.line.Write(appendJSON(nil, v))
+	return err
+}
+
+// complain writes an error message. A line that fails is the reader's to find.
+func (c *conn) complain(ref json.RawMessage, p *problem.Error) {
+	lead := map[string]any{"type": "error"}
+	if len(ref) > 0 {
+		lead["ref"] = ref
+	}
+	_, _ = c.line.Write(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
+}
+
+// reply writes the answer to a message with a ref.
+func (c *conn) reply(ref json.RawMessage, err error, fields map[string]any) {
+	lead := map[string]any{"type": "reply", "ok": err == nil}
+	if len(ref) > 0 {
+		lead["ref"] = ref
+	}
+	if err != nil {
+		p := problem.From(err)
+		_, _ = c.line.Write(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
+		return
+	}
+	for name, value := range fields {
+		lead[name] = value
+	}
+	_ = c.say(lead)
+}

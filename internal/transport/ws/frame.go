@@ -1,0 +1,76 @@
+package ws
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"sync"
+)
+
+// Opcodes of RFC 6455, section 5.2.
+const (
+	opText = 0x1
+	opPing = 0x9
+	opPong = 0xA
+)
+
+const (
+	finBit  = 0x80
+	rsv1Bit = 0x40 // compressed, RFC 7692
+	// maxHeader is the length of the longest header of an unmasked frame.
+	maxHeader = 10
+)
+
+// appendHeader appends the header of a whole, unmasked message.
+func appendHeader(b []byte, opcode byte, compressed bool, length int) []byte {
+	first := finBit | opcode
+	if compressed {
+		first |= rsv1Bit
+	}
+	switch {
+	case length < 126:
+		return append(b, first, byte(length))
+	case length < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, first, 126), uint16(length))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, first, 127), uint64(length))
+	}
+}
+
+// appendText appends a text frame whose payload build appends. The header is
+// written when its length is known, in the room that was left for it.
+func appendText(b []byte, build func([]byte) []byte) []byte {
+	start := len(b)
+	b = build(append(b, make([]byte, maxHeader)...))
+	length := len(b) - start - maxHeader
+	var header [maxHeader]byte
+	h := appendHeader(header[:0], opText, false, length)
+	copy(b[start:], h)
+	if len(h) < maxHeader {
+		n := copy(b[start+len(h):], b[start+maxHeader:])
+		b = b[:start+len(h)+n]
+	}
+	return b
+}
+
+var deflaters = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.DefaultCompression)
+	if err != nil {
+		panic(err) // the level is valid
+	}
+	return w
+}}
+
+// deflatedText is a text frame with a compressed payload. Each message is
+// compressed on its own (no context takeover), so that all sockets can share it.
+func deflatedText(payload []byte) []byte {
+	var out bytes.Buffer
+	w := deflaters.Get().(*flate.Writer)
+	defer deflaters.Put(w)
+	w.Reset(&out)
+	_, _ = w.Write(payload) // a bytes.Buffer does not fail
+	_ = w.Flush()
+	// RFC 7692, section 7.2.1: the last four bytes of the flush are implied.
+	body := out.Bytes()[:out.Len()-4]
+	return append(appendHeader(make([]byte, 0, maxHeader+len(body)), opText, true, len(body)), body...)
+}

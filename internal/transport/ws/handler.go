@@ -1,0 +1,161 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+// Subprotocol is what this package speaks.
+const Subprotocol = "tailroom.v1"
+
+// Log is what a connection needs of the hub.
+type Log interface {
+	// Locate says where a start is; a Reset when it cannot be served.
+	Locate(ctx context.Context, s event.Start) (event.Cursor, *event.Reset, error)
+	Tip() event.Cursor
+}
+
+// Publisher is what a connection needs to publish.
+type Publisher interface {
+	Submit(grant access.Grant, source any, events []json.RawMessage) (*publish.Pending, error)
+}
+
+// Config is what a Handler needs.
+type Config struct {
+	Instance     string
+	Verify       func(token string) (access.Grant, error)
+	Log          Log
+	Open         func([]event.Topic) session.Feed
+	Sessions     *session.Registry
+	Rules        session.Rules
+	Publisher    Publisher
+	Heartbeat    time.Duration
+	WriteTimeout time.Duration
+	HelloTimeout time.Duration
+	MaxMessage   int64 // bytes of a client's message
+	Metrics      prometheus.Registerer
+}
+
+// Handler serves GET /v1/ws.
+type Handler struct {
+	Config
+	metrics *metrics
+	ctx     context.Context //nolint:containedctx // the connections' life, which outlasts their requests
+	stop    context.CancelFunc
+
+	mu    sync.Mutex
+	conns sync.WaitGroup
+}
+
+// New returns a Handler. Close it.
+func New(c Config) *Handler {
+	h := &Handler{Config: c, metrics: newMetrics(c.Metrics)}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// Close cuts the connections that are left and waits for their goroutines.
+// Drain the sessions first.
+func (h *Handler) Close() {
+	h.mu.Lock()
+	h.stop()
+	h.mu.Unlock()
+	h.conns.Wait()
+}
+
+// ServeHTTP upgrades the request and returns: the connection lives on in
+// goroutines of its own, without what the HTTP server holds for a request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		problem.New(problem.InvalidParameter, "this is a WebSocket endpoint: connect with subprotocol "+Subprotocol).Write(w)
+		return
+	}
+	if offered := r.Header.Values("Sec-WebSocket-Protocol"); len(offered) > 0 && !offers(offered) {
+		problem.New(problem.InvalidParameter, "no subprotocol in common").
+			With("allowed", []string{Subprotocol}).Write(w)
+		return
+	}
+	capture := &capture{ResponseWriter: w, timeout: h.WriteTimeout}
+	c := &conn{handler: h}
+	ws, err := websocket.Accept(capture, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{Subprotocol},
+		InsecureSkipVerify: true, // origins are judged before, by the one rule for all routes
+		CompressionMode:    websocket.CompressionNoContextTakeover,
+		OnPingReceived:     c.onPing,
+		OnPongReceived:     c.onPong,
+	})
+	if err != nil {
+		slog.DebugContext(r.Context(), "an upgrade failed", "component", "ws", "error", err)
+		return
+	}
+	c.ws, c.line = ws, capture.line
+	c.deflate = strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate")
+	c.remote = r.RemoteAddr
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() != nil {
+		_ = ws.CloseNow() // the instance is gone
+		return
+	}
+	h.conns.Add(1)
+	go func() {
+		defer h.conns.Done()
+		c.serve(h.ctx)
+	}()
+}
+
+func offers(headers []string) bool {
+	return slices.ContainsFunc(headers, func(header string) bool {
+		return slices.ContainsFunc(strings.Split(header, ","), func(name string) bool {
+			return strings.EqualFold(strings.TrimSpace(name), Subprotocol)
+		})
+	})
+}
+
+// metrics are the transport's figures.
+type metrics struct {
+	events   prometheus.Counter
+	bytes    prometheus.Counter
+	messages prometheus.Counter
+	invalid  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"transport": "websocket"}, reg))
+	return &metrics{
+		events: f.NewCounter(prometheus.CounterOpts{
+			Name: "tailroom_delivered_events_total", Help: "Events written to sockets.",
+		}),
+		bytes: f.NewCounter(prometheus.CounterOpts{
+			Name: "tailroom_delivered_bytes_total", Help: "Bytes written to sockets by sessions.",
+		}),
+		messages: f.NewCounter(prometheus.CounterOpts{
+			Name: "tailroom_received_messages_total", Help: "Messages received from clients.",
+		}),
+		invalid: f.NewCounter(prometheus.CounterOpts{
+			Name: "tailroom_received_invalid_total", Help: "Of those, messages that were refused as invalid.",
+		}),
+	}
+}
+
+func (m *metrics) sent(f *session.Frame, bytes int) {
+	m.events.Add(float64(len(f.Entries)))
+	m.bytes.Add(float64(bytes))
+}

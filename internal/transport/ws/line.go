@@ -1,0 +1,133 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+// The library reads headers and writes control frames through these; its data
+// frames do not exist. Small, because there is one of each for every socket.
+const (
+	readBuffer  = 1024
+	writeBuffer = 256 // a control frame has at most 127 bytes
+)
+
+// line is the network connection under a WebSocket. Every Write is whole
+// frames: the session's, or one control frame of the library's.
+type line struct {
+	net.Conn
+	early   io.Reader // what the client sent before the upgrade was done
+	timeout time.Duration
+
+	mu       sync.Mutex
+	deadline time.Time // the one set on Conn
+
+	pong atomic.Pointer[[]byte] // a frame that waits to be written
+}
+
+// capture is the ResponseWriter that the library upgrades: its Hijack leaves
+// the connection with us as well.
+type capture struct {
+	http.ResponseWriter
+	timeout time.Duration
+	line    *line
+}
+
+// Hijack makes capture an http.Hijacker.
+func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil { // the server's own are over
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	c.line = &line{Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout}
+	return c.line, bufio.NewReadWriter(bufio.NewReaderSize(c.line, readBuffer), bufio.NewWriterSize(c.line, writeBuffer)), nil
+}
+
+// Read gives out what came early, then reads from the connection.
+func (l *line) Read(p []byte) (int, error) {
+	if l.early != nil {
+		if n, err := l.early.Read(p); err == nil {
+			return n, nil
+		}
+		l.early = nil
+	}
+	return l.Conn.Read(p)
+}
+
+// Write writes whole frames. It fails with session.Slow when the peer took not
+// one byte for the whole timeout.
+func (l *line) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	n, err := l.write(p)
+	l.mu.Unlock()
+	l.flushPong()
+	return n, err
+}
+
+// write keeps the deadline between one and two timeouts away while bytes flow,
+// so that most writes set none. The caller holds mu.
+func (l *line) write(p []byte) (written int, err error) {
+	start := time.Now()
+	if l.deadline.Sub(start) < l.timeout {
+		if err := l.extend(start); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		n, err := l.Conn.Write(p[written:])
+		written += n
+		switch {
+		case err == nil:
+			return written, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return written, err
+		case n == 0:
+			return written, session.Slow
+		}
+		if err := l.extend(time.Now()); err != nil {
+			return written, err
+		}
+	}
+}
+
+func (l *line) extend(now time.Time) error {
+	l.deadline = now.Add(2 * l.timeout)
+	return l.SetWriteDeadline(l.deadline)
+}
+
+// answer writes a pong, or leaves it to the write that is under way: whoever
+// reads must not wait for a peer who does not.
+func (l *line) answer(payload []byte) {
+	pong := append(appendHeader(nil, opPong, false, len(payload)), payload...)
+	l.pong.Store(&pong)
+	l.flushPong()
+}
+
+// flushPong is called by whoever made a pong and, after every write, by
+// whoever may have been in its way.
+func (l *line) flushPong() {
+	if l.pong.Load() == nil || !l.mu.TryLock() {
+		return
+	}
+	defer l.mu.Unlock()
+	if pong := l.pong.Swap(nil); pong != nil {
+		_, _ = l.write(*pong) // the reader finds out by itself that a line is dead
+	}
+}

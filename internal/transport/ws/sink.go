@@ -1,0 +1,128 @@
+package ws
+
+import (
+	"encoding/json"
+	"strconv"
+	"sync"
+
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+const (
+	// compressAbove is the size of an event, in bytes, from which it travels
+	// compressed, in a message of its own that all sockets share.
+	compressAbove = 10 << 10
+	// keepBuffer is the capacity above which a buffer is not kept for reuse.
+	keepBuffer = 256 << 10
+	// snapshotPath is where a client whose cursor was reset gets the state.
+	snapshotPath = "/v1/state"
+)
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// Send writes a session's frame as one or more messages in one write.
+func (c *conn) Send(f *session.Frame) error {
+	buf := buffers.Get().(*[]byte)
+	b := c.appendFrame((*buf)[:0], f)
+	_, err := c.line.Write(b)
+	if cap(b) <= keepBuffer {
+		*buf = b
+		buffers.Put(buf)
+	}
+	if err == nil {
+		c.handler.metrics.sent(f, len(b))
+	}
+	return err
+}
+
+// Heartbeat pings, and ends the session when nothing at all has come since the
+// ping before.
+func (c *conn) Heartbeat() error {
+	if c.pinged && !c.heard.Swap(false) {
+		return session.HeartbeatMissed
+	}
+	c.heard.Store(false)
+	c.pinged = true
+	_, err := c.line.Write(appendHeader(nil, opPing, false, 0))
+	return err
+}
+
+func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
+	switch f.Kind {
+	case session.Events:
+		return c.appendEvents(b, f.Entries, f.Cursor)
+	case session.Live:
+		return appendText(b, func(b []byte) []byte { return appendCursor(append(b, `{"type":"live"`...), f.Cursor) })
+	case session.Bookmark:
+		return appendText(b, func(b []byte) []byte { return appendCursor(append(b, `{"type":"cursor"`...), f.Cursor) })
+	case session.Reset:
+		return appendJSON(b, map[string]any{
+			"type": "reset", "reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume,
+			"snapshot": snapshotPath,
+		})
+	case session.Degraded:
+		return appendJSON(b, map[string]any{"type": "degraded", "reason": f.Text})
+	case session.GoAway:
+		return appendJSON(b, map[string]any{
+			"type": "goaway", "reason": f.Text, "delayMs": f.Delay.Milliseconds(), "cursor": f.Cursor,
+		})
+	default:
+		panic("ws: a frame of unknown kind " + strconv.Itoa(int(f.Kind)))
+	}
+}
+
+// appendEvents appends messages that carry the entries in order. The last one
+// carries the cursor behind them all.
+func (c *conn) appendEvents(b []byte, entries []*event.Entry, next event.Cursor) []byte {
+	for len(entries) > 0 {
+		if c.deflate && len(entries[0].JSON()) > compressAbove {
+			b = append(b, entries[0].Deflated(deflatedMessage)...)
+			entries = entries[1:]
+			continue
+		}
+		n := 1
+		for n < len(entries) && !(c.deflate && len(entries[n].JSON()) > compressAbove) {
+			n++
+		}
+		cursor := next
+		if n < len(entries) {
+			cursor = entries[n-1].Cursor
+		}
+		b = appendText(b, func(b []byte) []byte { return appendMessage(b, entries[:n], cursor) })
+		entries = entries[n:]
+	}
+	return b
+}
+
+func appendMessage(b []byte, entries []*event.Entry, cursor event.Cursor) []byte {
+	b = append(b, `{"type":"events","events":[`...)
+	for i, e := range entries {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, e.JSON()...)
+	}
+	return appendCursor(append(b, ']'), cursor)
+}
+
+func deflatedMessage(e *event.Entry) []byte {
+	return deflatedText(appendMessage(nil, []*event.Entry{e}, e.Cursor))
+}
+
+// appendCursor ends an object with a cursor.
+func appendCursor(b []byte, c event.Cursor) []byte {
+	b = append(b, `,"cursor":"`...)
+	b = c.Append(b)
+	return append(b, `"}`...)
+}
+
+func appendJSON(b []byte, v any) []byte {
+	return appendText(b, func(b []byte) []byte {
+		m, err := json.Marshal(v)
+		if err != nil {
+			panic("ws: unencodable message: " + err.Error()) // maps of strings, numbers and cursors
+		}
+		return append(b, m...)
+	})
+}

@@ -1,0 +1,2 @@
+DROP FUNCTION tailroom.append_batch;
+DROP FUNCTION tailroom.epoch_now();

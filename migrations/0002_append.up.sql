@@ -1,0 +1,125 @@
+-- The append: the only way into the log.
+
+-- epoch_now returns the present epoch, and opens a new one when the log has
+-- come to live in another database, cluster or timeline. The caller holds the
+-- append lock. The new epoch begins behind the last surviving event, whatever
+-- the sequence says: it may have run ahead of what survived.
+CREATE FUNCTION tailroom.epoch_now() RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    present text := (SELECT system_identifier FROM pg_control_system())
+        || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+        || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
+        || '/' || 'tailroom.events'::regclass::oid;
+    latest  tailroom.epochs;
+    tip     bigint;
+BEGIN
+    SELECT * INTO latest FROM tailroom.epochs ORDER BY epoch DESC LIMIT 1;
+    IF latest.identity = present THEN
+        RETURN latest.epoch;
+    END IF;
+    tip := greatest((SELECT max(position) FROM tailroom.events), (SELECT floor FROM tailroom.log), 0);
+    PERFORM setval('tailroom.positions', tip);
+    INSERT INTO tailroom.epochs (epoch, survived, identity, reason, opened_at)
+    VALUES (coalesce(latest.epoch, 0) + 1, tip, present,
+        CASE WHEN latest.epoch IS NULL THEN 'first event' ELSE 'the database is another one than before' END,
+        clock_timestamp());
+    RETURN coalesce(latest.epoch, 0) + 1;
+END $$;
+
+-- append_batch appends a batch of events, all of them or none.
+--
+-- Heads are the distinct streams of the batch, sorted bytewise by (tenant,
+-- namespace, stream), each with the number of its events, the number of its last
+-- one, and the version it is expected to have (-1: any). Each event names its head by number from 1 (0: no
+-- stream) and its place among that head's events from 1. Rooms come as one text,
+-- joined by the unit separator; the nil UUID is no causation, '' no actor, the
+-- first instant of year 1 no reply_by. Within a batch ids are distinct.
+--
+-- When some ids are known already or some head has another version than the
+-- expected one, nothing is appended: `known` (event numbers, with the positions
+-- they have) and `conflicts` (head numbers, with the versions they have) say
+-- which, and the caller sends the rest again. Otherwise positions run from
+-- first_position in the order of the events, and `versions` holds what each head
+-- has reached.
+--
+-- The lock is a statement of its own and comes first: whatever follows has a
+-- snapshot that is younger than the lock. Postgres releases it after the commit
+-- is visible, so whoever sees a position sees, or will never see, all below it.
+CREATE FUNCTION tailroom.append_batch(
+    head_tenants text[], head_namespaces text[], head_streams text[], head_counts bigint[], head_lasts integer[],
+    head_expected bigint[],
+    tenants text[], namespaces text[], types text[], schema_versions integer[], ids uuid[], rooms text[],
+    heads integer[], ordinals bigint[], occurred_ats timestamptz[], actors text[],
+    correlation_ids text[], causation_ids uuid[], reply_bys timestamptz[], datas jsonb[],
+    OUT first_position bigint, OUT epoch bigint, OUT recorded_at timestamptz, OUT versions bigint[],
+    OUT known integer[], OUT known_positions bigint[], OUT conflicts integer[], OUT current_versions bigint[])
+LANGUAGE plpgsql
+-- A probe for each id must stay an index scan: the window may grow by a million
+-- rows between the statistics that a cached plan was made with and the next.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'append_batch needs READ COMMITTED: under % the snapshot is older than the lock',
+            current_setting('transaction_isolation') USING ERRCODE = 'TR003';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1952541036, 1);
+    -- Durable before anybody sees it, whatever the session or the role says.
+    PERFORM set_config('synchronous_commit', 'on', true);
+
+    SELECT array_agg(e.number ORDER BY e.number), array_agg(r.position ORDER BY e.number)
+    INTO known, known_positions
+    FROM unnest(tenants, ids) WITH ORDINALITY AS e (tenant, id, number)
+    JOIN tailroom.recent_ids r ON r.tenant = e.tenant AND r.id = e.id;
+
+    IF (SELECT max(expected) FROM unnest(head_expected) AS expected) >= 0 THEN
+        SELECT array_agg(h.number ORDER BY h.number), array_agg(coalesce(s.version, 0) ORDER BY h.number)
+        INTO conflicts, current_versions
+        FROM unnest(head_tenants, head_namespaces, head_streams, head_expected)
+            WITH ORDINALITY AS h (tenant, namespace, stream, expected, number)
+        LEFT JOIN tailroom.streams s
+            ON s.tenant = h.tenant AND s.namespace = h.namespace AND s.stream = h.stream
+        WHERE h.expected >= 0 AND h.expected <> coalesce(s.version, 0);
+    END IF;
+
+    IF known IS NOT NULL OR conflicts IS NOT NULL THEN
+        RETURN;
+    END IF;
+
+    epoch := tailroom.epoch_now();
+    recorded_at := clock_timestamp();
+    first_position := (SELECT last_value FROM tailroom.positions) + 1;
+    PERFORM setval('tailroom.positions', first_position + cardinality(ids) - 1);
+
+    IF cardinality(head_streams) > 0 THEN
+        WITH head AS (
+            INSERT INTO tailroom.streams AS s (tenant, namespace, stream, version, last_position)
+            SELECT h.tenant, h.namespace, h.stream, h.count, first_position + h.last - 1
+            FROM unnest(head_tenants, head_namespaces, head_streams, head_counts, head_lasts)
+                AS h (tenant, namespace, stream, count, last)
+            ON CONFLICT (tenant, namespace, stream) DO UPDATE
+                SET version = s.version + excluded.version, last_position = excluded.last_position
+            RETURNING s.tenant, s.namespace, s.stream, s.version)
+        SELECT array_agg(version ORDER BY tenant, namespace, stream) INTO versions FROM head;
+    END IF;
+
+    INSERT INTO tailroom.recent_ids (tenant, id, position)
+    SELECT e.tenant, e.id, first_position + e.number - 1
+    FROM unnest(tenants, ids) WITH ORDINALITY AS e (tenant, id, number);
+
+    INSERT INTO tailroom.events (position, epoch, id, tenant, namespace, type, schema_version, rooms,
+        stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data)
+    SELECT first_position + e.number - 1, epoch, e.id, e.tenant, e.namespace, e.type, e.schema_version,
+        string_to_array(e.rooms, E'\x1f'),
+        head_streams[e.head], versions[e.head] - head_counts[e.head] + e.ordinal,
+        e.occurred_at, recorded_at, nullif(e.actor, ''), e.correlation_id,
+        nullif(e.causation_id, '00000000-0000-0000-0000-000000000000'), nullif(e.reply_by, '0001-01-01 00:00:00Z'), e.data
+    FROM unnest(tenants, namespaces, types, schema_versions, ids, rooms, heads, ordinals, occurred_ats, actors,
+            correlation_ids, causation_ids, reply_bys, datas)
+        WITH ORDINALITY AS e (tenant, namespace, type, schema_version, id, rooms, head, ordinal, occurred_at, actor,
+            correlation_id, causation_id, reply_by, data, number);
+
+    PERFORM pg_notify('tailroom', first_position || ':' || first_position + cardinality(ids) - 1);
+END $$;

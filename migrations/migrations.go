@@ -1,0 +1,143 @@
+// Package migrations holds the schema and brings a database to it.
+//
+// Everything lives in the schema "tailroom", so that Tailroom can share a
+// database with the application that publishes. Any number of instances may
+// start at once: one migrates, the others wait for it and find nothing to do.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+
+	"github.com/golang-migrate/migrate/v4"
+	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx" that golang-migrate uses
+)
+
+//go:embed *.sql
+var files embed.FS
+
+const (
+	schema = "tailroom"
+	// Two ints of an advisory lock: the first is "tail", shared by all of
+	// Tailroom's locks, the second says which.
+	lockClass, lockMigrate = 1952541036, 3
+)
+
+// ErrDirty says that a migration failed halfway and left its mark. Its file
+// was rolled back, so once the cause is mended `tailroom migrate retry` goes on.
+var ErrDirty = errors.New("an earlier migration failed")
+
+// Newest is the schema version that this program needs.
+func Newest() (uint, error) {
+	source, err := iofs.New(files, ".")
+	if err != nil {
+		return 0, fmt.Errorf("reading the embedded migrations: %w", err)
+	}
+	last, err := source.First()
+	for err == nil {
+		var next uint
+		if next, err = source.Next(last); err == nil {
+			last = next
+		}
+	}
+	return last, nil
+}
+
+// Up applies every migration that is missing. It waits while another process
+// migrates the same database.
+func Up(ctx context.Context, dsn string) error {
+	return with(ctx, dsn, func(m *migrate.Migrate) error { return m.Up() })
+}
+
+// Down takes back the newest migration. What its tables held is lost.
+func Down(ctx context.Context, dsn string) error {
+	return with(ctx, dsn, func(m *migrate.Migrate) error { return m.Steps(-1) })
+}
+
+// Retry clears the mark of a migration that failed and applies it again.
+func Retry(ctx context.Context, dsn string) error {
+	return with(ctx, dsn, func(m *migrate.Migrate) error {
+		version, dirty, err := m.Version()
+		if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
+			return err
+		}
+		if dirty {
+			before := int(version) - 1 // #nosec G115 -- versions are small numbers
+			if before == 0 {
+				before = -1 // golang-migrate's "nothing applied"
+			}
+			if err := m.Force(before); err != nil {
+				return err
+			}
+		}
+		return m.Up()
+	})
+}
+
+// Status returns the version the database has, 0 before the first migration,
+// and whether an earlier migration failed.
+func Status(ctx context.Context, dsn string) (version uint, dirty bool, err error) {
+	err = with(ctx, dsn, func(m *migrate.Migrate) error {
+		version, dirty, err = m.Version()
+		if errors.Is(err, migrate.ErrNilVersion) {
+			return nil
+		}
+		return err
+	})
+	return version, dirty, err
+}
+
+// with runs fn under a lock of our own: CREATE SCHEMA IF NOT EXISTS races with
+// itself, and golang-migrate creates its table before it takes its lock.
+func with(ctx context.Context, dsn string, fn func(*migrate.Migrate) error) error {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("connecting to migrate: %w", err)
+	}
+	// The lock goes with the connection.
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1, $2)`, lockClass, lockMigrate); err != nil {
+		return fmt.Errorf("waiting for other migrations: %w", err)
+	}
+	if _, err := conn.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+schema); err != nil {
+		return fmt.Errorf("creating the schema: %w", err)
+	}
+	m, err := open(dsn)
+	if err != nil {
+		return fmt.Errorf("preparing to migrate: %w", err)
+	}
+	defer func() { _, _ = m.Close() }()
+	err = fn(m)
+	if errors.Is(err, migrate.ErrNoChange) {
+		return nil
+	}
+	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
+		return fmt.Errorf("%w at version %d: mend the cause, then run `tailroom migrate retry`", ErrDirty, dirty.Version)
+	}
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	return nil
+}
+
+func open(dsn string) (*migrate.Migrate, error) {
+	pool, err := sql.Open("pgx", dsn)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := migratepgx.WithInstance(pool, &migratepgx.Config{SchemaName: schema, MigrationsTable: "schema_migrations"})
+	if err != nil {
+		return nil, errors.Join(err, pool.Close())
+	}
+	source, err := iofs.New(files, ".")
+	if err != nil {
+		return nil, errors.Join(err, driver.Close())
+	}
+	return migrate.NewWithInstance("embedded", source, "pgx5", driver)
+}

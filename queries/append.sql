@@ -1,0 +1,28 @@
+-- name: EventAppendBatch :one
+SELECT
+    coalesce(first_position, 0)::bigint AS first_position,
+    coalesce(epoch, 0)::bigint AS epoch,
+    coalesce(recorded_at, 'epoch')::timestamptz AS recorded_at,
+    coalesce(versions, '{}')::bigint[] AS versions,
+    coalesce(known, '{}')::integer[] AS known,
+    coalesce(known_positions, '{}')::bigint[] AS known_positions,
+    coalesce(conflicts, '{}')::integer[] AS conflicts,
+    coalesce(current_versions, '{}')::bigint[] AS current_versions
+FROM tailroom.append_batch(
+    @head_tenants::text[], @head_namespaces::text[], @head_streams::text[], @head_counts::bigint[],
+    @head_lasts::integer[], @head_expected::bigint[],
+    @tenants::text[], @namespaces::text[], @types::text[], @schema_versions::integer[], @ids::uuid[], @rooms::text[],
+    @heads::integer[], @ordinals::bigint[], @occurred_ats::timestamptz[], @actors::text[],
+    @correlation_ids::text[], @causation_ids::uuid[], @reply_bys::timestamptz[], @datas::jsonb[]);
+
+-- name: EventMatchDrafts :many
+-- Whether events that are in the log already have the content of the drafts
+-- that brought their ids again.
+SELECT e.position, e.epoch, e.id, e.stream, e.version,
+    (e.namespace = d.namespace AND e.type = d.type AND e.rooms = string_to_array(d.rooms, E'\x1f')
+        AND coalesce(e.stream, '') = d.stream AND e.correlation_id = d.correlation_id
+        AND e.data = d.data)::boolean AS same
+FROM (SELECT unnest(@positions::bigint[]) AS position, unnest(@namespaces::text[]) AS namespace,
+        unnest(@types::text[]) AS type, unnest(@rooms::text[]) AS rooms, unnest(@streams::text[]) AS stream,
+        unnest(@correlation_ids::text[]) AS correlation_id, unnest(@datas::jsonb[]) AS data) d
+JOIN tailroom.events e ON e.position = d.position;

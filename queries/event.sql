@@ -1,0 +1,68 @@
+-- Reading the log. A page is read in two steps: which positions match (from
+-- indexes alone, together with the tip and the floor that the same snapshot
+-- sees), then the events at those positions. An empty page so still says how
+-- far it has looked, and a partition that retention detached in between is
+-- noticed, because its events are missing.
+
+-- name: EventTail :many
+SELECT * FROM tailroom.events WHERE position > @after ORDER BY position LIMIT sqlc.arg('max_rows')::integer;
+
+-- name: EventListByPosition :many
+SELECT * FROM tailroom.events WHERE position = ANY(@positions::bigint[]) ORDER BY position;
+
+-- name: EventGetByID :many
+SELECT * FROM tailroom.events WHERE id = @id AND (@tenant::text = '' OR tenant = @tenant) ORDER BY position;
+
+-- name: EventPageTopics :one
+-- Each topic is scanned in order and no further than a page: its first rooms,
+-- the few events with several, or the whole namespace where the room is empty.
+SELECT
+    b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
+    coalesce((SELECT array_agg(p.position ORDER BY p.position) FROM (
+        SELECT DISTINCT hit.position
+        FROM (SELECT unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
+                unnest(@rooms::text[]) AS room) topic
+        CROSS JOIN LATERAL (
+            (SELECT e.position FROM tailroom.events e
+             WHERE topic.room <> '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
+                AND e.rooms[1] = topic.room AND e.position > @after
+             ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer)
+            UNION ALL
+            (SELECT e.position FROM tailroom.events e
+             WHERE topic.room <> '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
+                AND cardinality(e.rooms) > 1 AND e.rooms @> ARRAY[topic.room] AND e.position > @after
+             ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer)
+            UNION ALL
+            (SELECT e.position FROM tailroom.events e
+             WHERE topic.room = '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
+                AND e.position > @after
+             ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer)
+        ) hit
+        ORDER BY hit.position LIMIT sqlc.arg('max_rows')::integer) p), '{}')::bigint[] AS positions
+FROM tailroom.bounds() b;
+
+-- name: EventPageNamespaces :one
+-- The operators' page: namespaces of every tenant.
+SELECT
+    b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
+    coalesce((SELECT array_agg(p.position ORDER BY p.position) FROM (
+        SELECT e.position FROM tailroom.events e
+        WHERE e.namespace = ANY(@namespaces::text[]) AND e.position > @after
+        ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer) p), '{}')::bigint[] AS positions
+FROM tailroom.bounds() b;
+
+-- name: LogBounds :one
+SELECT tip::bigint AS tip, floor::bigint AS floor, epoch::bigint AS epoch FROM tailroom.bounds();
+
+-- name: EpochList :many
+SELECT * FROM tailroom.epochs ORDER BY epoch;
+
+-- name: PartitionMakeAhead :one
+SELECT tailroom.partitions_ahead(@ahead::integer)::integer;
+
+-- name: EventHistory :one
+SELECT b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
+    tailroom.history(@tenant, coalesce(@namespaces::text[], '{}'), coalesce(@rooms::text[], '{}'),
+        coalesce(@types::text[], '{}'), @stream, @correlation_id, sqlc.narg('recorded_from'), sqlc.narg('recorded_to'),
+        @after, @before, @descending, sqlc.arg('max_rows'))::bigint[] AS positions
+FROM tailroom.bounds() b;
