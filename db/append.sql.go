@@ -9,7 +9,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const eventAppendBatch = `-- name: EventAppendBatch :one
@@ -23,14 +23,15 @@ SELECT
     coalesce(conflicts, '{}')::integer[] AS conflicts,
     coalesce(current_versions, '{}')::bigint[] AS current_versions
 FROM tailroom.append_batch(
-    $1::text[], $2::text[], $3::text[], $4::bigint[],
-    $5::integer[], $6::bigint[],
-    $7::text[], $8::text[], $9::text[], $10::integer[], $11::uuid[], $12::text[],
-    $13::integer[], $14::bigint[], $15::timestamptz[], $16::text[],
-    $17::text[], $18::uuid[], $19::timestamptz[], $20::jsonb[])
+    $1, $2::text[], $3::text[], $4::text[], $5::bigint[],
+    $6::integer[], $7::bigint[],
+    $8::text[], $9::text[], $10::text[], $11::integer[], $12::uuid[], $13::text[],
+    $14::integer[], $15::bigint[], $16::timestamptz[], $17::text[],
+    $18::text[], $19::uuid[], $20::timestamptz[], $21::jsonb[])
 `
 
 type EventAppendBatchParams struct {
+	JudgeIds       bool
 	HeadTenants    []string
 	HeadNamespaces []string
 	HeadStreams    []string
@@ -41,14 +42,14 @@ type EventAppendBatchParams struct {
 	Namespaces     []string
 	Types          []string
 	SchemaVersions []int32
-	Ids            []uuid.UUID
+	Ids            []pgtype.UUID
 	Rooms          []string
 	Heads          []int32
 	Ordinals       []int64
 	OccurredAts    []time.Time
 	Actors         []string
 	CorrelationIds []string
-	CausationIds   []uuid.UUID
+	CausationIds   []pgtype.UUID
 	ReplyBys       []time.Time
 	Datas          [][]byte
 }
@@ -66,6 +67,7 @@ type EventAppendBatchRow struct {
 
 func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppendBatchParams) (EventAppendBatchRow, error) {
 	row := db.QueryRow(ctx, eventAppendBatch,
+		arg.JudgeIds,
 		arg.HeadTenants,
 		arg.HeadNamespaces,
 		arg.HeadStreams,
@@ -125,7 +127,7 @@ type EventMatchDraftsParams struct {
 type EventMatchDraftsRow struct {
 	Position int64
 	Epoch    int64
-	ID       uuid.UUID
+	ID       pgtype.UUID
 	Stream   *string
 	Version  *int64
 	Same     bool

@@ -9,7 +9,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const epochList = `-- name: EpochList :many
@@ -47,7 +47,7 @@ SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stre
 `
 
 type EventGetByIDParams struct {
-	ID     uuid.UUID
+	ID     pgtype.UUID
 	Tenant string
 }
 

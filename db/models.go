@@ -7,7 +7,7 @@ package db
 import (
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 type Epoch struct {
@@ -22,7 +22,7 @@ type Epoch struct {
 type Event struct {
 	Position      int64
 	Epoch         int64
-	ID            uuid.UUID
+	ID            pgtype.UUID
 	Tenant        string
 	Namespace     string
 	Type          string
@@ -34,7 +34,7 @@ type Event struct {
 	RecordedAt    time.Time
 	Actor         *string
 	CorrelationID string
-	CausationID   uuid.NullUUID
+	CausationID   pgtype.UUID
 	ReplyBy       *time.Time
 	Data          []byte
 }
@@ -55,7 +55,7 @@ type Partition struct {
 
 type RecentID struct {
 	Tenant   string
-	ID       uuid.UUID
+	ID       pgtype.UUID
 	Position int64
 }
 

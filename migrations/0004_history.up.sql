@@ -8,7 +8,7 @@ CREATE FUNCTION tailroom.history(
     recorded_from timestamptz, recorded_to timestamptz, after bigint, before bigint,
     descending boolean, max_rows integer) RETURNS bigint[]
 LANGUAGE plpgsql STABLE
-SET max_parallel_workers_per_gather = 0
+SET max_parallel_workers_per_gather = 0 SET jit = off
 AS $$
 DECLARE
     wanted text := 'e.position > $9 AND e.position < $10';

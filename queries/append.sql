@@ -9,7 +9,7 @@ SELECT
     coalesce(conflicts, '{}')::integer[] AS conflicts,
     coalesce(current_versions, '{}')::bigint[] AS current_versions
 FROM tailroom.append_batch(
-    @head_tenants::text[], @head_namespaces::text[], @head_streams::text[], @head_counts::bigint[],
+    @judge_ids, @head_tenants::text[], @head_namespaces::text[], @head_streams::text[], @head_counts::bigint[],
     @head_lasts::integer[], @head_expected::bigint[],
     @tenants::text[], @namespaces::text[], @types::text[], @schema_versions::integer[], @ids::uuid[], @rooms::text[],
     @heads::integer[], @ordinals::bigint[], @occurred_ats::timestamptz[], @actors::text[],

@@ -31,7 +31,7 @@ func newPool(ctx context.Context, dsn, name string, conns int, timeout time.Dura
 	config.ConnConfig.RuntimeParams["application_name"] = "tailroom " + name
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, fmt.Sprintf(
-			"SET statement_timeout = %d; SET max_parallel_workers_per_gather = 0", timeout.Milliseconds()))
+			"SET statement_timeout = %d; SET max_parallel_workers_per_gather = 0; SET jit = off", timeout.Milliseconds()))
 		return err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -145,9 +146,9 @@ func (a *Appender) abandon() {
 
 // append gives every group of b its verdict.
 func (a *Appender) append(ctx context.Context, b *batch) {
-	since, pause := time.Now(), minRetryPause
+	since, pause, judgeIDs := time.Now(), minRetryPause, false
 	for len(b.groups) > 0 {
-		row, heads, index, err := a.attempt(ctx, b)
+		row, heads, index, err := a.attempt(ctx, b, judgeIDs)
 		switch {
 		case err == nil && row.FirstPosition > 0:
 			a.Committed(row.FirstPosition + int64(b.events) - 1)
@@ -156,6 +157,8 @@ func (a *Appender) append(ctx context.Context, b *batch) {
 			return
 		case err == nil:
 			b = b.judge(&row, heads)
+		case hasClass(err, sqlstateKnownIDs):
+			judgeIDs = true
 		case isRefusal(err) && len(b.groups) > 1:
 			// One bad value fails everybody's statement: find whose it is.
 			half := len(b.groups) / 2
@@ -182,8 +185,9 @@ func (a *Appender) append(ctx context.Context, b *batch) {
 
 // attempt appends b in one round trip. It marks the groups as tried when the
 // outcome is unknown.
-func (a *Appender) attempt(ctx context.Context, b *batch) (db.EventAppendBatchRow, []head, map[streamKey]int, error) {
+func (a *Appender) attempt(ctx context.Context, b *batch, judgeIDs bool) (db.EventAppendBatchRow, []head, map[streamKey]int, error) {
 	params, heads, index := b.params()
+	params.JudgeIds = judgeIDs
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
 	defer cancel()
 	row, err := a.Log.sql.EventAppendBatch(ctx, a.Pool, params)
@@ -195,11 +199,17 @@ func (a *Appender) attempt(ctx context.Context, b *batch) (db.EventAppendBatchRo
 	return row, heads, index, err
 }
 
+// sqlstateKnownIDs is how append_batch says that ids must be judged.
+const sqlstateKnownIDs = "TR004"
+
 // isRefusal reports whether PostgreSQL objects to a value: classes 22 (data
 // exception) and 54 (program limit exceeded).
-func isRefusal(err error) bool {
+func isRefusal(err error) bool { return hasClass(err, "22") || hasClass(err, "54") }
+
+// hasClass reports whether err is PostgreSQL's, with a SQLSTATE that begins so.
+func hasClass(err error, class string) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code[:2] == "22" || pg.Code[:2] == "54")
+	return ok && strings.HasPrefix(pg.Code, class)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

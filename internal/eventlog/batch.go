@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/event"
 )
@@ -110,12 +112,12 @@ func (b *batch) params() (db.EventAppendBatchParams, []head, map[streamKey]int) 
 		p.Namespaces = append(p.Namespaces, d.Namespace)
 		p.Types = append(p.Types, d.Type)
 		p.SchemaVersions = append(p.SchemaVersions, int32(d.SchemaVersion))
-		p.Ids = append(p.Ids, d.ID)
+		p.Ids = append(p.Ids, pgtype.UUID{Bytes: d.ID, Valid: true})
 		p.Rooms = append(p.Rooms, strings.Join(d.Rooms, roomSeparator))
 		p.OccurredAts = append(p.OccurredAts, d.OccurredAt)
 		p.Actors = append(p.Actors, d.Actor)
 		p.CorrelationIds = append(p.CorrelationIds, d.CorrelationID)
-		p.CausationIds = append(p.CausationIds, d.CausationID.UUID)
+		p.CausationIds = append(p.CausationIds, pgtype.UUID{Bytes: d.CausationID.UUID, Valid: d.CausationID.Valid})
 		p.ReplyBys = append(p.ReplyBys, d.ReplyBy)
 		p.Datas = append(p.Datas, d.Data)
 	})

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tailroom/tailroom/db"
@@ -103,7 +104,7 @@ type Lookup struct {
 // idempotency window; of several the newest is returned. The error is
 // ErrNotFound when there is none.
 func (l *Log) Get(ctx context.Context, want Lookup) (*event.Entry, error) {
-	rows, err := l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{ID: want.ID, Tenant: want.Tenant})
+	rows, err := l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant})
 	if err != nil {
 		return nil, fmt.Errorf("reading an event: %w", err)
 	}

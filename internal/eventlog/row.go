@@ -3,6 +3,8 @@ package eventlog
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/event"
 )
@@ -18,7 +20,7 @@ func entries(rows []db.Event) []*event.Entry {
 func fromRow(r *db.Event) event.Event {
 	return event.Event{
 		Cursor:        event.Cursor{Epoch: r.Epoch, Position: r.Position},
-		ID:            r.ID,
+		ID:            uuid.UUID(r.ID.Bytes),
 		Tenant:        r.Tenant,
 		Namespace:     r.Namespace,
 		Type:          r.Type,
@@ -30,7 +32,7 @@ func fromRow(r *db.Event) event.Event {
 		RecordedAt:    r.RecordedAt,
 		Actor:         orZero(r.Actor),
 		CorrelationID: r.CorrelationID,
-		CausationID:   r.CausationID,
+		CausationID:   uuid.NullUUID{UUID: r.CausationID.Bytes, Valid: r.CausationID.Valid},
 		ReplyBy:       orZero[time.Time](r.ReplyBy),
 		Data:          event.Compact(r.Data),
 	}

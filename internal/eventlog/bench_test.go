@@ -1,0 +1,146 @@
+package eventlog_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/pgtest"
+)
+
+// plainInsert is what the append is measured against: the same rows into the
+// same table with the same indexes, with nothing that makes them a log.
+const plainInsert = `
+INSERT INTO tailroom.events (position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version,
+    occurred_at, recorded_at, actor, correlation_id, data)
+SELECT nextval('plain'), 1, e.id, e.tenant, e.namespace, e.type, e.schema_version, string_to_array(e.rooms, ','),
+    e.stream, e.version, e.occurred_at, clock_timestamp(), e.actor, e.correlation_id, e.data
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::bigint[],
+        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[])
+    AS e (id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, actor, correlation_id, data)`
+
+var benchData = []byte(`{"orderId":"1042","branchId":"b7","currency":"EUR","total":4250,"channel":"web","customer":{"name":"Ada"},` +
+	`"lines":[{"sku":"margherita","quantity":2,"unitPrice":1050},{"sku":"tiramisu","quantity":1,"unitPrice":650}]}`)
+
+var benchSerial atomic.Int64
+
+func benchDraft() event.Draft {
+	n := benchSerial.Add(1)
+	id := uuid.Must(uuid.NewV7())
+	return event.Draft{
+		ID: id, Tenant: fmt.Sprintf("c%d", n%50), Namespace: "/orders", Type: "newOrder", SchemaVersion: 1,
+		Rooms: []string{fmt.Sprintf("branch:b%d", n%200)}, Stream: fmt.Sprintf("order:%d", n),
+		OccurredAt: time.Now(), Actor: "service:bench", CorrelationID: id.String(), Data: benchData,
+	}
+}
+
+// BenchmarkAppend appends groups of some events by some writers at once, and,
+// in the same run, the same rows with plain INSERTs over as many connections.
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{1, 50, 500} {
+		for _, writers := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("events=%d/writers=%d", size, writers), func(b *testing.B) {
+				b.Run("insert", func(b *testing.B) { benchInsert(b, size, writers) })
+				b.Run("append", func(b *testing.B) { benchAppend(b, size, writers) })
+			})
+		}
+	}
+}
+
+func benchAppend(b *testing.B, size, writers int) {
+	a := newAppender(b, pgtest.Database(b))
+	b.ResetTimer()
+	spread(b, writers, func(ctx context.Context) error {
+		drafts := make([]event.Draft, size)
+		for i := range drafts {
+			drafts[i] = benchDraft()
+		}
+		_, err := a.Append(ctx, nil, drafts)
+		return err
+	})
+	b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "events/s")
+}
+
+func benchInsert(b *testing.B, size, writers int) {
+	pool := pgtest.Pool(b, fmt.Sprintf("%s&pool_max_conns=%d", pgtest.Database(b), writers))
+	_, err := pool.Exec(b.Context(), "SELECT tailroom.partitions_ahead(3)")
+	require.NoError(b, err)
+	_, err = pool.Exec(b.Context(), "CREATE SEQUENCE plain")
+	require.NoError(b, err)
+	conns := make(chan *pgxpool.Conn, writers)
+	for range writers {
+		conn, err := pool.Acquire(b.Context())
+		require.NoError(b, err)
+		defer conn.Release()
+		conns <- conn
+	}
+	b.ResetTimer()
+	spread(b, writers, func(ctx context.Context) error {
+		var ids []uuid.UUID
+		var tenants, namespaces, types, rooms, streams, actors, correlations []string
+		var schemas []int32
+		var versions []int64
+		var times []time.Time
+		var datas [][]byte
+		for range size {
+			d := benchDraft()
+			ids, tenants, namespaces, types = append(ids, d.ID), append(tenants, d.Tenant), append(namespaces, d.Namespace), append(types, d.Type)
+			schemas, rooms, streams = append(schemas, 1), append(rooms, d.Rooms[0]), append(streams, d.Stream)
+			versions, times, actors = append(versions, 1), append(times, d.OccurredAt), append(actors, d.Actor)
+			correlations, datas = append(correlations, d.CorrelationID), append(datas, d.Data)
+		}
+		conn := <-conns
+		defer func() { conns <- conn }()
+		_, err := conn.Exec(ctx, plainInsert, ids, tenants, namespaces, types, schemas, rooms, streams, versions,
+			times, actors, correlations, datas)
+		return err
+	})
+	b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "events/s")
+}
+
+// spread runs fn b.N times by some goroutines.
+func spread(b *testing.B, writers int, fn func(context.Context) error) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	g, ctx := errgroup.WithContext(b.Context())
+	for range writers {
+		g.Go(func() error {
+			for left.Add(-1) >= 0 {
+				if err := fn(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(b, g.Wait())
+}
+
+// newAppender returns a running appender on a database.
+func newAppender(tb testing.TB, dsn string) *eventlog.Appender {
+	tb.Helper()
+	log := eventlog.New(pgtest.Pool(tb, dsn))
+	require.NoError(tb, log.MakePartitions(tb.Context()))
+	a := eventlog.NewAppender(eventlog.AppenderConfig{
+		Log: log, Pool: pgtest.Pool(tb, dsn), Timeout: 10 * time.Second, Committed: func(int64) {},
+		Metrics: eventlog.NewAppendMetrics(prometheus.NewRegistry()),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		require.NoError(tb, <-done)
+	})
+	return a
+}
