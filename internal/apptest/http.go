@@ -1,0 +1,120 @@
+package apptest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Event is an event as clients get it.
+type Event struct {
+	Cursor        string          `json:"cursor"`
+	Position      int64           `json:"position"`
+	ID            string          `json:"id"`
+	Namespace     string          `json:"namespace"`
+	Type          string          `json:"type"`
+	CompanyID     string          `json:"companyId"`
+	Rooms         []string        `json:"rooms"`
+	Stream        *string         `json:"stream"`
+	Version       *int64          `json:"version"`
+	CorrelationID string          `json:"correlationId"`
+	Data          json.RawMessage `json:"data"`
+}
+
+// Answer is an HTTP answer.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Code is the code of a problem.
+func (a Answer) Code() string { return a.Field("code") }
+
+// Field is a text at the top of a JSON answer, "" when there is none.
+func (a Answer) Field(name string) string {
+	var fields map[string]any
+	if json.Unmarshal(a.Body, &fields) != nil {
+		return ""
+	}
+	text, ok := fields[name].(string)
+	if !ok {
+		return ""
+	}
+	return text
+}
+
+// Do sends a request with a token ("" is none). The headers come in pairs.
+func (i *Instance) Do(t testing.TB, method, path, token, body string, headers ...string) Answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, i.URL+path, strings.NewReader(body))
+	require.NoError(t, err)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	for n := 0; n+1 < len(headers); n += 2 {
+		r.Header.Set(headers[n], headers[n+1])
+	}
+	response, err := Client.Do(r)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, response.Body.Close()) }()
+	answer, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return Answer{Status: response.StatusCode, Header: response.Header, Body: answer}
+}
+
+// Get reads a path.
+func (i *Instance) Get(t testing.TB, path, token string) Answer {
+	t.Helper()
+	return i.Do(t, http.MethodGet, path, token, "")
+}
+
+// Post publishes a JSON body.
+func (i *Instance) Post(t testing.TB, token, body string) Answer {
+	t.Helper()
+	return i.Do(t, http.MethodPost, "/v1/events", token, body, "Content-Type", "application/json")
+}
+
+// PostLines publishes NDJSON.
+func (i *Instance) PostLines(t testing.TB, token, body string) Answer {
+	t.Helper()
+	return i.Do(t, http.MethodPost, "/v1/events", token, body, "Content-Type", "application/x-ndjson")
+}
+
+// Receipt is one event of the answer to a publish.
+type Receipt struct {
+	Cursor    string  `json:"cursor"`
+	Position  int64   `json:"position"`
+	ID        string  `json:"id"`
+	Stream    *string `json:"stream"`
+	Version   *int64  `json:"version"`
+	Duplicate bool    `json:"duplicate"`
+}
+
+// Publish publishes a JSON body, which must be accepted.
+func (i *Instance) Publish(t testing.TB, token, body string) []Receipt {
+	t.Helper()
+	answer := i.Post(t, token, body)
+	require.Contains(t, []int{http.StatusOK, http.StatusCreated}, answer.Status, string(answer.Body))
+	var published struct{ Events []Receipt }
+	require.NoError(t, json.Unmarshal(answer.Body, &published))
+	return published.Events
+}
+
+// History reads GET /v1/events with a query.
+func (i *Instance) History(t testing.TB, token, query string) (events []Event, cursor string, more bool) {
+	t.Helper()
+	answer := i.Get(t, "/v1/events?"+query, token)
+	require.Equal(t, http.StatusOK, answer.Status, string(answer.Body))
+	var page struct {
+		Events []Event
+		Cursor string
+		More   bool
+	}
+	require.NoError(t, json.Unmarshal(answer.Body, &page))
+	return page.Events, page.Cursor, page.More
+}
