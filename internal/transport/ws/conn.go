@@ -28,8 +28,8 @@ const (
 	locateTimeout = 5 * time.Second
 )
 
-// conn is one connection. Its reader's goroutine runs serve; after the hello
-// the session has one of its own.
+// conn is one connection. After the hello it has two goroutines: the session's
+// runs serve, the other reads.
 type conn struct {
 	handler *Handler
 	ws      *websocket.Conn
@@ -38,8 +38,9 @@ type conn struct {
 	remote  string
 
 	session    *session.Session // set by the hello
-	grant      access.Grant     // the reader's copy
-	publishing chan struct{}    // made at the first publish
+	subject    string
+	grant      access.Grant  // the reader's copy
+	publishing chan struct{} // made at the first publish
 	invalid    int
 
 	heard  atomic.Bool // something came since the last heartbeat
@@ -54,32 +55,20 @@ func (c *conn) onPing(_ context.Context, payload []byte) bool {
 	return false // answered
 }
 
-// serve runs the connection from its hello to its end.
+// serve runs the session, and beside it the reader, until both have ended.
 func (c *conn) serve(ctx context.Context) {
-	c.ws.SetReadLimit(-1) // ours names the reason
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = c.ws.CloseNow() })
-	defer stop()
 	defer cancel()
-
-	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() { c.close(session.HelloTimeout) })
-	err := c.hello(ctx)
-	tooLate.Stop()
-	if err != nil {
-		c.end(err)
-		return
-	}
-	var running sync.WaitGroup
-	running.Go(func() {
-		reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
-		slog.InfoContext(ctx, "session ended", "component", "ws", "remote", c.remote, "subject", c.grant.Subject,
-			"reason", reason.Name, "cursor", c.session.Cursor().String())
-		c.end(reason)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		c.end(c.read(ctx))
+		cancel()
 	})
-	err = c.read(ctx)
-	c.end(err)
-	cancel()
-	running.Wait()
+	reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
+	slog.InfoContext(ctx, "session ended", "component", "ws", "remote", c.remote, "subject", c.subject,
+		"reason", reason.Name, "cursor", c.session.Cursor().String())
+	c.end(reason)
+	reading.Wait()
 }
 
 // end closes the connection for the reason in err; without one it is cut.
@@ -92,8 +81,10 @@ func (c *conn) end(err error) {
 	c.close(reason)
 }
 
-// close says why and waits a while for the client's own close.
+// close says why and waits a while for the client's own close. Nothing of ours
+// is written behind the close frame.
 func (c *conn) close(reason session.Reason) {
+	c.line.finish()
 	_ = c.ws.Close(websocket.StatusCode(reason.Code), reason.Name)
 }
 
@@ -123,6 +114,11 @@ func (c *conn) next() ([]byte, error) {
 // hello reads the first message and begins the session. Every refusal is said
 // before the connection closes for it.
 func (c *conn) hello(ctx context.Context) error {
+	c.ws.SetReadLimit(-1) // ours names the reason
+	cut := context.AfterFunc(ctx, func() { _ = c.ws.CloseNow() })
+	defer cut()
+	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() { c.close(session.HelloTimeout) })
+	defer tooLate.Stop()
 	data, err := c.next()
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		c.complain(nil, p)
@@ -204,7 +200,7 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 		slog.WarnContext(ctx, "a start could not be located", "component", "ws", "error", err)
 		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
 	}
-	c.grant = grant
+	c.grant, c.subject = grant, grant.Subject
 	c.session, err = session.New(session.Config{
 		Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
 		Start: cursor, Reset: reset,
@@ -253,8 +249,7 @@ func (c *conn) read(ctx context.Context) error {
 
 // say writes one message.
 func (c *conn) say(v map[string]any) error {
-	_, err := c.line.Write(appendJSON(nil, v))
-	return err
+	return c.line.send(appendJSON(nil, v))
 }
 
 // complain writes an error message. A line that fails is the reader's to find.
@@ -263,7 +258,7 @@ func (c *conn) complain(ref json.RawMessage, p *problem.Error) {
 	if len(ref) > 0 {
 		lead["ref"] = ref
 	}
-	_, _ = c.line.Write(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
+	_ = c.line.send(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
 }
 
 // reply writes the answer to a message with a ref.
@@ -274,7 +269,7 @@ func (c *conn) reply(ref json.RawMessage, err error, fields map[string]any) {
 	}
 	if err != nil {
 		p := problem.From(err)
-		_, _ = c.line.Write(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
+		_ = c.line.send(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
 		return
 	}
 	for name, value := range fields {

@@ -79,8 +79,9 @@ func (h *Handler) Close() {
 	h.conns.Wait()
 }
 
-// ServeHTTP upgrades the request and returns: the connection lives on in
-// goroutines of its own, without what the HTTP server holds for a request.
+// ServeHTTP upgrades the request, hears the hello, and returns: the connection
+// lives on in goroutines of its own, without what the HTTP server holds for a
+// request and without the stack that a hello takes.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		problem.New(problem.InvalidParameter, "this is a WebSocket endpoint: connect with subprotocol "+Subprotocol).Write(w)
@@ -108,17 +109,30 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.deflate = strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate")
 	c.remote = r.RemoteAddr
 
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ctx.Err() != nil {
+	if !h.enter() {
 		_ = ws.CloseNow() // the instance is gone
 		return
 	}
-	h.conns.Add(1)
+	if err := c.hello(h.ctx); err != nil {
+		c.end(err)
+		h.conns.Done()
+		return
+	}
 	go func() {
 		defer h.conns.Done()
 		c.serve(h.ctx)
 	}()
+}
+
+// enter counts a connection in, unless the handler is closed.
+func (h *Handler) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() != nil {
+		return false
+	}
+	h.conns.Add(1)
+	return true
 }
 
 func offers(headers []string) bool {

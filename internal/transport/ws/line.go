@@ -31,6 +31,7 @@ type line struct {
 
 	mu       sync.Mutex
 	deadline time.Time // the one set on Conn
+	finished bool
 
 	pong atomic.Pointer[[]byte] // a frame that waits to be written
 }
@@ -71,14 +72,31 @@ func (l *line) Read(p []byte) (int, error) {
 	return l.Conn.Read(p)
 }
 
-// Write writes whole frames. It fails with session.Slow when the peer took not
-// one byte for the whole timeout.
+// Write writes a frame of the library's.
 func (l *line) Write(p []byte) (int, error) {
 	l.mu.Lock()
-	n, err := l.write(p)
+	defer l.mu.Unlock()
+	return l.write(p)
+}
+
+// send writes whole frames of ours. It fails with session.Slow when the peer
+// took not one byte for the whole timeout.
+func (l *line) send(p []byte) error {
+	l.mu.Lock()
+	err := net.ErrClosed
+	if !l.finished {
+		_, err = l.write(p)
+	}
 	l.mu.Unlock()
 	l.flushPong()
-	return n, err
+	return err
+}
+
+// finish ends what send writes: a close frame comes next.
+func (l *line) finish() {
+	l.mu.Lock()
+	l.finished = true
+	l.mu.Unlock()
 }
 
 // write keeps the deadline between one and two timeouts away while bytes flow,
@@ -127,7 +145,7 @@ func (l *line) flushPong() {
 		return
 	}
 	defer l.mu.Unlock()
-	if pong := l.pong.Swap(nil); pong != nil {
+	if pong := l.pong.Swap(nil); pong != nil && !l.finished {
 		_, _ = l.write(*pong) // the reader finds out by itself that a line is dead
 	}
 }

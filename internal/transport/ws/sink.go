@@ -25,7 +25,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b
 func (c *conn) Send(f *session.Frame) error {
 	buf := buffers.Get().(*[]byte)
 	b := c.appendFrame((*buf)[:0], f)
-	_, err := c.line.Write(b)
+	err := c.line.send(b)
 	if cap(b) <= keepBuffer {
 		*buf = b
 		buffers.Put(buf)
@@ -44,8 +44,7 @@ func (c *conn) Heartbeat() error {
 	}
 	c.heard.Store(false)
 	c.pinged = true
-	_, err := c.line.Write(appendHeader(nil, opPing, false, 0))
-	return err
+	return c.line.send(appendHeader(nil, opPing, false, 0))
 }
 
 func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
