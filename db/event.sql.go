@@ -145,11 +145,20 @@ func (q *Queries) EventHistory(ctx context.Context, db DBTX, arg EventHistoryPar
 }
 
 const eventListByPosition = `-- name: EventListByPosition :many
-SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data FROM tailroom.events WHERE position = ANY($1::bigint[]) ORDER BY position
+SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
+    recorded_at, actor, correlation_id, causation_id, reply_by, data
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
+    FROM tailroom.events WHERE position = ANY($1::bigint[])) e
+WHERE before < $2::bigint ORDER BY position
 `
 
-func (q *Queries) EventListByPosition(ctx context.Context, db DBTX, positions []int64) ([]Event, error) {
-	rows, err := db.Query(ctx, eventListByPosition, positions)
+type EventListByPositionParams struct {
+	Positions []int64
+	MaxBytes  int64
+}
+
+func (q *Queries) EventListByPosition(ctx context.Context, db DBTX, arg EventListByPositionParams) ([]Event, error) {
+	rows, err := db.Query(ctx, eventListByPosition, arg.Positions, arg.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -286,12 +295,18 @@ func (q *Queries) EventPageTopics(ctx context.Context, db DBTX, arg EventPageTop
 
 const eventTail = `-- name: EventTail :many
 
-SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data FROM tailroom.events WHERE position > $1 ORDER BY position LIMIT $2::integer
+
+SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
+    recorded_at, actor, correlation_id, causation_id, reply_by, data
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
+    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data FROM tailroom.events WHERE position > $1 ORDER BY position LIMIT $2::integer) page) e
+WHERE before < $3::bigint ORDER BY position
 `
 
 type EventTailParams struct {
-	After   int64
-	MaxRows int32
+	After    int64
+	MaxRows  int32
+	MaxBytes int64
 }
 
 // Reading the log. A page is read in two steps: which positions match (from
@@ -299,8 +314,10 @@ type EventTailParams struct {
 // sees), then the events at those positions. An empty page so still says how
 // far it has looked, and a partition that retention detached in between is
 // noticed, because its events are missing.
+// Both readings stop before the row with which the data, as stored, would pass
+// max_bytes, but return at least one: what is read at once is bounded in memory.
 func (q *Queries) EventTail(ctx context.Context, db DBTX, arg EventTailParams) ([]Event, error) {
-	rows, err := db.Query(ctx, eventTail, arg.After, arg.MaxRows)
+	rows, err := db.Query(ctx, eventTail, arg.After, arg.MaxRows, arg.MaxBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,22 @@
 -- far it has looked, and a partition that retention detached in between is
 -- noticed, because its events are missing.
 
+-- Both readings stop before the row with which the data, as stored, would pass
+-- max_bytes, but return at least one: what is read at once is bounded in memory.
+
 -- name: EventTail :many
-SELECT * FROM tailroom.events WHERE position > @after ORDER BY position LIMIT sqlc.arg('max_rows')::integer;
+SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
+    recorded_at, actor, correlation_id, causation_id, reply_by, data
+FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
+    FROM (SELECT * FROM tailroom.events WHERE position > @after ORDER BY position LIMIT sqlc.arg('max_rows')::integer) page) e
+WHERE before < sqlc.arg('max_bytes')::bigint ORDER BY position;
 
 -- name: EventListByPosition :many
-SELECT * FROM tailroom.events WHERE position = ANY(@positions::bigint[]) ORDER BY position;
+SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
+    recorded_at, actor, correlation_id, causation_id, reply_by, data
+FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
+    FROM tailroom.events WHERE position = ANY(@positions::bigint[])) e
+WHERE before < sqlc.arg('max_bytes')::bigint ORDER BY position;
 
 -- name: EventGetByID :many
 SELECT * FROM tailroom.events WHERE id = @id AND (@tenant::text = '' OR tenant = @tenant) ORDER BY position;

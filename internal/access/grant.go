@@ -83,10 +83,14 @@ func (g Grant) Rooms() []string {
 	return rooms
 }
 
-// Topics are all the topics the grant covers in a namespace.
+// Topics are all the topics the grant covers in a namespace. Branches are of a
+// company: without one they cover nothing.
 func (g Grant) Topics(namespace string) []event.Topic {
 	if g.AllBranches {
 		return []event.Topic{{Tenant: g.Tenant, Namespace: namespace}}
+	}
+	if g.Tenant == "" {
+		return nil
 	}
 	var topics []event.Topic
 	for _, room := range g.Rooms() {

@@ -124,7 +124,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
 	})
 	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), registry)
-	open := func(topics []event.Topic) session.Feed { return a.hub.NewReader(topics) }
+	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
 	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms}
 	a.sockets = ws.New(ws.Config{
 		Instance: c.InstanceID, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,

@@ -246,3 +246,59 @@ func settledMemory(b *testing.B, p *load.Process) int64 {
 	}
 	return least
 }
+
+// BenchmarkPublish publishes one event in each request, in closed loops over
+// two instances: without readers, and with 5,000 sockets in 1,000 rooms that
+// all must get theirs.
+func BenchmarkPublish(b *testing.B) {
+	b.Run("readers=0", func(b *testing.B) { publishOnes(b, 0) })
+	b.Run("readers=5000/rooms=1000", func(b *testing.B) { publishOnes(b, 5000) })
+}
+
+func publishOnes(b *testing.B, readers int) {
+	const publishers, rooms = 64, 1000
+	dsn := pgtest.Database(b)
+	instances := []*load.Process{benchInstance(b, dsn), benchInstance(b, dsn)}
+	var c load.Counter
+	countAll(b, dialMany(b, readers, func(i int) (*load.Socket, error) {
+		token := apptest.Token(b, access.Web, "c1", fmt.Sprintf("b%d", i%rooms))
+		return load.Dial(b.Context(), instances[i%2].URL, token, "now", `[{"namespace":"/orders"}]`)
+	}), &c)
+	token := apptest.Token(b, access.Service, "c1")
+	var mu sync.Mutex
+	var took []time.Duration
+	var wg sync.WaitGroup
+	until := time.Now().Add(benchTime)
+	for i := range publishers {
+		p, err := load.NewPublisher(b.Context(), instances[i%2].URL, token)
+		require.NoError(b, err)
+		wg.Go(func() {
+			var mine []time.Duration
+			for n := i; time.Now().Before(until); n += publishers {
+				start := time.Now()
+				err := p.Publish(fmt.Sprintf(`{"namespace":"/orders","type":"newOrder","data":{"orderId":"%d","branchId":"b%d"}}`, n, n%rooms))
+				if err != nil {
+					b.Error(err)
+					break
+				}
+				mine = append(mine, time.Since(start))
+			}
+			_ = p.Close()
+			mu.Lock()
+			took = append(took, mine...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(len(took))/benchTime.Seconds(), "publishes/s")
+	b.ReportMetric(took[len(took)/2].Seconds()*1e3, "p50-ms")
+	b.ReportMetric(took[len(took)*99/100].Seconds()*1e3, "p99-ms")
+	if want := int64(len(took) * readers / rooms); readers > 0 {
+		for deadline := time.Now().Add(time.Minute); c.Events.Load() < want; {
+			require.True(b, time.Now().Before(deadline), "delivered %d of %d", c.Events.Load(), want)
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}

@@ -118,3 +118,17 @@ func (i *Instance) History(t testing.TB, token, query string) (events []Event, c
 	require.NoError(t, json.Unmarshal(answer.Body, &page))
 	return page.Events, page.Cursor, page.More
 }
+
+// Lines reads a path as NDJSON: the events as they came, byte for byte.
+func (i *Instance) Lines(t testing.TB, path, token string) []string {
+	t.Helper()
+	answer := i.Do(t, http.MethodGet, path, token, "", "Accept", "application/x-ndjson")
+	require.Equal(t, http.StatusOK, answer.Status, string(answer.Body))
+	require.Equal(t, "application/x-ndjson", answer.Header.Get("Content-Type"))
+	var lines []string
+	for line := range strings.Lines(string(answer.Body)) {
+		require.True(t, strings.HasSuffix(line, "\n"), "the answer ended within a line")
+		lines = append(lines, strings.TrimSuffix(line, "\n"))
+	}
+	return lines
+}

@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -13,7 +12,7 @@ import (
 )
 
 // historyChunk is how many events are read at once while a listing is walked.
-const historyChunk = 200
+const historyChunk = 100
 
 // Query selects events. Zero fields do not filter.
 type Query struct {
@@ -39,9 +38,6 @@ type Listing struct {
 	log       *Log
 	positions []int64
 }
-
-// ErrDetached says that retention dropped events while they were being read.
-var ErrDetached = errors.New("retention has dropped events of the listing")
 
 // List finds the events of a query.
 func (l *Log) List(ctx context.Context, q Query) (*Listing, error) {
@@ -79,25 +75,42 @@ func (l *Listing) Last() int64 {
 // Events walks the listing in its order. After an error it ends.
 func (l *Listing) Events(ctx context.Context) iter.Seq2[*event.Entry, error] {
 	return func(yield func(*event.Entry, error) bool) {
-		for chunk := range slices.Chunk(l.positions, historyChunk) {
-			rows, err := l.log.sql.EventListByPosition(ctx, l.log.pool, chunk)
-			if err == nil && len(rows) < len(chunk) {
-				err = ErrDetached
-			}
+		for left := l.positions; len(left) > 0; {
+			chunk := left[:min(len(left), historyChunk)]
+			list, err := l.chunk(ctx, chunk)
 			if err != nil {
 				yield(nil, fmt.Errorf("reading the log: %w", err))
 				return
 			}
-			if chunk[0] > chunk[len(chunk)-1] {
-				slices.Reverse(rows)
-			}
-			for i := range rows {
-				if !yield(event.NewEntry(fromRow(&rows[i])), nil) {
+			for _, e := range list {
+				if !yield(e, nil) {
 					return
 				}
 			}
+			left = left[len(list):]
 		}
 	}
+}
+
+// chunk reads the first of some positions, in their order.
+func (l *Listing) chunk(ctx context.Context, positions []int64) ([]*event.Entry, error) {
+	if positions[0] <= positions[len(positions)-1] {
+		return l.log.at(ctx, positions, pageBytes)
+	}
+	// What is read is bounded from the lowest position on, so a descending
+	// chunk is read in pieces until it is whole.
+	ascending := slices.Clone(positions)
+	slices.Reverse(ascending)
+	var list []*event.Entry
+	for len(list) < len(ascending) {
+		part, err := l.log.at(ctx, ascending[len(list):], pageBytes)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, part...)
+	}
+	slices.Reverse(list)
+	return list, nil
 }
 
 func orNull(t time.Time) *time.Time {

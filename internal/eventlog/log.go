@@ -35,42 +35,66 @@ func (l *Log) Bounds(ctx context.Context) (event.Bounds, error) {
 	return event.Bounds{Tip: event.Cursor{Epoch: b.Epoch, Position: b.Tip}, Floor: b.Floor}, nil
 }
 
-// Tail reads up to limit events after a position, of everybody, in order. An
-// empty result means that there are none yet.
+// What is read at once is bounded in bytes of data, as stored: events can be a
+// thousand times larger than usual.
+const (
+	tailBytes = 4 << 20
+	pageBytes = 512 << 10
+)
+
+// ErrDetached says that events went away while they were being read, as when
+// retention drops a partition.
+var ErrDetached = errors.New("events were dropped while they were read")
+
+// Tail reads up to limit events after a position, of everybody, in order; fewer
+// when they are large. An empty result means that there are none yet.
 func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]*event.Entry, error) {
-	rows, err := l.sql.EventTail(ctx, l.pool, db.EventTailParams{After: after, MaxRows: int32(limit)})
+	rows, err := l.sql.EventTail(ctx, l.pool, db.EventTailParams{After: after, MaxRows: int32(limit), MaxBytes: tailBytes})
 	if err != nil {
 		return nil, fmt.Errorf("reading the log's tail: %w", err)
 	}
 	return entries(rows), nil
 }
 
-// Page reads up to limit events of the topics after a position, in order.
-// When after is below the page's floor, events may be missing and the page
-// must not be used.
+// Page reads up to limit events of the topics after a position, in order; fewer
+// when they are large. When after is below the page's floor, events may be
+// missing and the page must not be used.
 func (l *Log) Page(ctx context.Context, topics []event.Topic, after int64, limit int) (event.Page, error) {
-	for {
-		hit, err := l.positions(ctx, topics, after, limit)
-		if err != nil {
-			return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
-		}
-		rows, err := l.sql.EventListByPosition(ctx, l.pool, hit.Positions)
-		if err != nil {
-			return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
-		}
-		if len(rows) < len(hit.Positions) {
-			continue // a partition was detached in between: the floor has moved
-		}
-		page := event.Page{
-			Entries: entries(rows),
-			Bounds:  event.Bounds{Tip: event.Cursor{Epoch: hit.Epoch, Position: hit.Tip}, Floor: hit.Floor},
-		}
-		page.Next = page.Bounds.Tip
-		if len(rows) == limit {
-			page.Next = page.Entries[limit-1].Cursor
-		}
+	hit, err := l.positions(ctx, topics, after, limit)
+	if err != nil {
+		return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
+	}
+	page := event.Page{Bounds: event.Bounds{Tip: event.Cursor{Epoch: hit.Epoch, Position: hit.Tip}, Floor: hit.Floor}}
+	page.Next = page.Bounds.Tip
+	if len(hit.Positions) == 0 || after < hit.Floor {
 		return page, nil
 	}
+	if page.Entries, err = l.at(ctx, hit.Positions, pageBytes); err != nil {
+		return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
+	}
+	if n := len(page.Entries); n < len(hit.Positions) || n == limit {
+		page.Next = page.Entries[n-1].Cursor
+	}
+	return page, nil
+}
+
+// at reads the events at some positions, in ascending order: as many from the
+// first on as fit into maxBytes, and at least one. The error is ErrDetached when
+// one of them is gone.
+func (l *Log) at(ctx context.Context, positions []int64, maxBytes int64) ([]*event.Entry, error) {
+	rows, err := l.sql.EventListByPosition(ctx, l.pool, db.EventListByPositionParams{Positions: positions, MaxBytes: maxBytes})
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, ErrDetached
+	}
+	for i := range rows {
+		if rows[i].Position != positions[i] {
+			return nil, ErrDetached
+		}
+	}
+	return entries(rows), nil
 }
 
 // positions finds a page's positions by index. Topics of every tenant are the

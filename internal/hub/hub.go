@@ -23,10 +23,12 @@ type Log interface {
 }
 
 const (
-	// tailRows is how many new events are read at once at most, and tailBytes
-	// how large such a page should be: rows are cut when events are large.
-	tailRows, minTailRows = 1000, 16
-	tailBytes             = 8 << 20
+	// tailRows is how many new events are read at once at most; the log gives
+	// fewer when they are large.
+	tailRows = 1000
+	// fullBytes is the size of entries above which a page may have been cut for
+	// it, so that there may be more.
+	fullBytes = 1 << 20
 	// preload is how many of the newest positions a starting hub reads, so that
 	// clients that come back after a deploy cost no SQL.
 	preload = 20_000
@@ -143,27 +145,21 @@ func (h *Hub) Run(ctx context.Context) error {
 
 // catchUp reads the log to its end.
 func (h *Hub) catchUp(ctx context.Context) error {
-	rows := tailRows
 	for {
 		tip := h.Tip()
 		unheard := h.hinted.Load() <= tip.Position
 		readCtx, cancel := context.WithTimeout(ctx, tailTimeout)
-		entries, err := h.log.Tail(readCtx, tip.Position, rows)
+		entries, err := h.log.Tail(readCtx, tip.Position, tailRows)
 		cancel()
-		if err != nil {
+		if err != nil || len(entries) == 0 {
 			return err
-		}
-		if len(entries) == 0 {
-			return nil
 		}
 		if unheard {
 			h.metrics.polled.Add(float64(len(entries)))
 		}
-		bytes := h.take(entries)
-		if len(entries) < rows {
+		if bytes := h.take(entries); len(entries) < tailRows && bytes < fullBytes {
 			return nil
 		}
-		rows = min(max(minTailRows, rows*tailBytes/max(bytes, 1)), tailRows)
 	}
 }
 

@@ -14,27 +14,25 @@ const (
 )
 
 // Reader is one session's view of the hub: some topics and a wake. Its methods
-// other than Wake are for one goroutine.
+// are for one goroutine.
 type Reader struct {
 	hub    *Hub
-	wake   chan struct{} // capacity 1
+	wake   chan<- struct{}
 	topics []*topic      // guarded by hub.mu
 	merged []*event.Entry
 	rest   [][]*event.Entry
 }
 
-// NewReader returns a Reader of these topics. Close it.
-func (h *Hub) NewReader(topics []event.Topic) *Reader {
-	r := &Reader{hub: h, wake: make(chan struct{}, 1)}
+// NewReader returns a Reader of these topics. wake, of capacity 1, is signalled
+// when there may be something to read. Close the Reader.
+func (h *Hub) NewReader(topics []event.Topic, wake chan<- struct{}) *Reader {
+	r := &Reader{hub: h, wake: wake}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.readers[r] = struct{}{}
 	r.follow(topics)
 	return r
 }
-
-// Wake is signalled when there may be something to read.
-func (r *Reader) Wake() <-chan struct{} { return r.wake }
 
 func (r *Reader) signal() {
 	select {

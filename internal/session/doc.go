@@ -15,6 +15,7 @@
 // subscription takes effect at the cursor the session has at that moment.
 //
 //	session.go       Session: the loop
+//	mailbox.go       how other goroutines reach it
 //	frame.go         Frame, Sink: what a session says to its transport
 //	subscription.go  which topics are followed
 //	reason.go        why a session ends: the table of close codes

@@ -48,8 +48,10 @@ type Feed interface {
 	Read(ctx context.Context, after event.Cursor) (event.Batch, error)
 	// Follow replaces the topics.
 	Follow(topics []event.Topic)
-	// Wake is signalled when there may be something to read.
-	Wake() <-chan struct{}
 	// Close ends the feed.
 	Close()
 }
+
+// Opener opens a feed of some topics. wake, of capacity 1, is signalled without
+// blocking when there may be something to read.
+type Opener func(topics []event.Topic, wake chan<- struct{}) Feed

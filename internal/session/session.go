@@ -14,12 +14,9 @@ import (
 // retryPause is how long a session waits to read again when the log is away.
 const retryPause = 500 * time.Millisecond
 
-// always is ready to be received from.
-var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
-
 // Config is what a Session starts with.
 type Config struct {
-	Open      func([]event.Topic) Feed
+	Open      Opener
 	Sink      Sink
 	Grant     access.Grant
 	Rules     Rules
@@ -37,24 +34,23 @@ type Session struct {
 	rules     Rules
 	heartbeat time.Duration
 	subs      subscriptions
-	open      func([]event.Topic) Feed
+	open      Opener
 	feed      Feed // while Run runs
+	mailbox   mailbox
 
 	cursor   event.Cursor // everything up to here was sent
 	said     event.Cursor // the cursor the client knows
 	live     bool         // the client was told that it is caught up
 	degraded bool         // the client was told that the log is away
 
-	reset    *event.Reset
-	beatAt   time.Time
-	retryAt  time.Time // zero: no retry
-	leaveAt  time.Time // zero: no drain
-	timer    *time.Timer
-	armed    time.Time
-	commands chan func() error
-	leave    chan time.Duration // capacity 1
-	done     chan struct{}
-	frame    Frame
+	reset   *event.Reset
+	beatAt  time.Time
+	retryAt time.Time   // zero: no retry
+	leaveAt time.Time   // zero: no drain
+	timer   *time.Timer // signals when something is due
+	armed   time.Time   // and that is when
+	done    chan struct{}
+	frame   Frame
 }
 
 // New returns a Session that is subscribed to list. The error is a
@@ -67,7 +63,7 @@ func New(c Config, list []Subscription) (*Session, error) {
 	return &Session{
 		sink: c.Sink, grant: c.Grant, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
 		open: c.Open, cursor: c.Start, said: c.Start, reset: c.Reset,
-		commands: make(chan func() error), leave: make(chan time.Duration, 1), done: make(chan struct{}),
+		mailbox: newMailbox(), done: make(chan struct{}),
 	}, nil
 }
 
@@ -117,31 +113,40 @@ func (s *Session) follow(subs subscriptions) {
 // returns without having run fn when the session has ended.
 func (s *Session) Do(fn func() error) {
 	ran := make(chan struct{})
+	if !s.mailbox.post(func() error { defer close(ran); return fn() }) {
+		return
+	}
 	select {
-	case s.commands <- func() error { defer close(ran); return fn() }:
-		<-ran
+	case <-ran:
 	case <-s.done:
 	}
 }
 
-// Leave asks the session to say goodbye and to end after a delay.
+// Leave asks the session to say goodbye and to end after a delay. It does not
+// wait; a second call changes nothing.
 func (s *Session) Leave(delay time.Duration) {
-	select {
-	case s.leave <- delay:
-	default: // it has been asked
-	}
+	s.mailbox.post(func() error {
+		if !s.leaveAt.IsZero() {
+			return nil
+		}
+		s.leaveAt = time.Now().Add(delay)
+		return s.send(Frame{Kind: GoAway, Text: Draining.Name, Delay: delay, Cursor: s.cursor})
+	})
 }
 
 // Run reads and sends until the sink fails, the token expires, the session is
 // asked to leave, or ctx ends, and returns why.
 func (s *Session) Run(ctx context.Context) Reason {
 	defer close(s.done)
-	s.feed = s.open(s.subs.topics(s.grant))
+	defer s.mailbox.close()
+	s.feed = s.open(s.subs.topics(s.grant), s.mailbox.wake)
 	defer s.feed.Close()
+	defer context.AfterFunc(ctx, s.mailbox.signal)()
 	// The first beat comes anywhere in the first interval: sessions that
 	// arrived together must not beat together for ever.
 	s.beatAt = time.Now().Add(s.heartbeat/2 + rand.N(s.heartbeat/2))
-	s.timer = time.NewTimer(s.heartbeat)
+	s.armed = s.beatAt
+	s.timer = time.AfterFunc(time.Until(s.armed), s.mailbox.signal)
 	defer s.timer.Stop()
 	err := s.loop(ctx)
 	if reason, ok := errors.AsType[Reason](err); ok {
@@ -161,28 +166,31 @@ func (s *Session) loop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		wake := s.feed.Wake()
-		if more {
-			wake = always
-		}
 		s.arm()
-		select {
-		case <-wake:
-		case fn := <-s.commands:
-			err = fn()
-		case delay := <-s.leave:
-			s.leaveAt = time.Now().Add(delay)
-			err = s.send(Frame{Kind: GoAway, Text: Draining.Name, Delay: delay, Cursor: s.cursor})
-		case <-s.timer.C:
-			s.armed = time.Time{}
-			err = s.tick(ctx, time.Now())
-		case <-ctx.Done():
-			err = ctx.Err()
+		if !more {
+			<-s.mailbox.wake
 		}
-		if err != nil {
+		if err := s.attend(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// attend does what the session was woken for beside news.
+func (s *Session) attend(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, letter := range s.mailbox.take() {
+		if err := letter(); err != nil {
+			return err
+		}
+	}
+	if now := time.Now(); !now.Before(s.armed) {
+		s.armed = time.Time{}
+		return s.tick(ctx, now)
+	}
+	return nil
 }
 
 // read sends one batch and reports whether there is more to read at once.

@@ -48,7 +48,7 @@ type Log interface {
 type Config struct {
 	Authenticate func(r *http.Request) (access.Grant, error)
 	Log          Log
-	Open         func([]event.Topic) session.Feed
+	Open         session.Opener
 	Sessions     *session.Registry
 	Rules        session.Rules
 	Namespaces   []string // followed when the request names none

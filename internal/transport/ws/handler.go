@@ -41,7 +41,7 @@ type Config struct {
 	Instance     string
 	Verify       func(token string) (access.Grant, error)
 	Log          Log
-	Open         func([]event.Topic) session.Feed
+	Open         session.Opener
 	Sessions     *session.Registry
 	Rules        session.Rules
 	Publisher    Publisher
