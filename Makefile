@@ -46,19 +46,13 @@ generate-check: generate ## Fail if db/ is not what generate makes
 clean: ## Remove what was built, but not the tools
 	rm -rf bin web/node_modules web/*/dist web/packages/*/dist
 
-# The web workspace, once it is there.
-ifneq ($(wildcard web/package.json),)
 .PHONY: test-web
-test-web: web/node_modules/.package-lock.json ## Run the web workspace's tests
+test-web: build postgres web/node_modules/.package-lock.json ## Run the web workspace's tests, on real instances
 	cd web && npm test --workspaces --if-present
 
 # npm writes that file last.
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci
-else
-.PHONY: test-web
-test-web:
-endif
 
 .PHONY: postgres cc
 postgres cc:

@@ -40,8 +40,9 @@ END $$;
 -- expected one, nothing is appended: `known` (event numbers, with the positions
 -- they have) and `conflicts` (head numbers, with the versions they have) say
 -- which, and the caller sends the rest again. To look ids up costs a tenth of
--- the append and hardly ever finds one: without judge_ids a known one is SQLSTATE
--- TR004, and the caller comes again with it. Otherwise positions run from
+-- the append and hardly ever finds one: without judge_ids, and when no version
+-- conflicts, a known one is SQLSTATE TR004, and the caller comes again with it.
+-- Otherwise positions run from
 -- first_position in the order of the events, and `versions` holds what each head
 -- has reached.
 --
@@ -74,13 +75,6 @@ BEGIN
     -- Durable before anybody sees it, whatever the session or the role says.
     PERFORM set_config('synchronous_commit', 'on', true);
 
-    IF judge_ids THEN
-        SELECT array_agg(e.number ORDER BY e.number), array_agg(r.position ORDER BY e.number)
-        INTO known, known_positions
-        FROM unnest(tenants, ids) WITH ORDINALITY AS e (tenant, id, number)
-        JOIN tailroom.recent_ids r ON r.tenant = e.tenant AND r.id = e.id;
-    END IF;
-
     IF (SELECT max(expected) FROM unnest(head_expected) AS expected) >= 0 THEN
         SELECT array_agg(h.number ORDER BY h.number), array_agg(coalesce(s.version, 0) ORDER BY h.number)
         INTO conflicts, current_versions
@@ -89,6 +83,15 @@ BEGIN
         LEFT JOIN tailroom.streams s
             ON s.tenant = h.tenant AND s.namespace = h.namespace AND s.stream = h.stream
         WHERE h.expected >= 0 AND h.expected <> coalesce(s.version, 0);
+    END IF;
+
+    -- A known id decides before a version does: whoever repeats a conditional
+    -- append meets the version that he made himself.
+    IF judge_ids OR conflicts IS NOT NULL THEN
+        SELECT array_agg(e.number ORDER BY e.number), array_agg(r.position ORDER BY e.number)
+        INTO known, known_positions
+        FROM unnest(tenants, ids) WITH ORDINALITY AS e (tenant, id, number)
+        JOIN tailroom.recent_ids r ON r.tenant = e.tenant AND r.id = e.id;
     END IF;
 
     IF known IS NOT NULL OR conflicts IS NOT NULL THEN

@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tailroom/tailroom/internal/access"
-	"github.com/tailroom/tailroom/internal/app"
 	"github.com/tailroom/tailroom/internal/config"
 	"github.com/tailroom/tailroom/internal/localpg"
+	"github.com/tailroom/tailroom/internal/simulation"
 	"github.com/tailroom/tailroom/internal/telemetry"
 )
 
@@ -38,9 +38,12 @@ func devCommand() *cobra.Command {
 keeps the data between runs. It prints tokens that are good for a day, and what
 to try next. With DATABASE_URL set it uses that database instead.`,
 		Example: `  tailroom dev
-  tailroom dev --port 4000 --log-level debug`,
+  tailroom dev --port 4000 --log-level debug
+  tailroom dev --simulate 20`,
 		Args: cobra.NoArgs,
 	}
+	var rate float64
+	cmd.Flags().Float64Var(&rate, "simulate", 0, "`events` a second of a simulated dinner service")
 	config.Register(cmd.Flags())
 	cmd.Flags().SortFlags = false
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -52,12 +55,12 @@ to try next. With DATABASE_URL set it uses that database instead.`,
 		if err != nil {
 			return err
 		}
-		return dev(cmd, c)
+		return dev(cmd, c, rate)
 	}
 	return cmd
 }
 
-func dev(cmd *cobra.Command, c config.Config) (err error) {
+func dev(cmd *cobra.Command, c config.Config, rate float64) (err error) {
 	slog.SetDefault(telemetry.NewLogger(cmd.ErrOrStderr(), c.LogFormat, c.LogLevel, c.InstanceID))
 	if err := os.MkdirAll(devDir, 0o755); err != nil {
 		return err
@@ -81,7 +84,18 @@ func dev(cmd *cobra.Command, c config.Config) (err error) {
 		}()
 		c.DatabaseURL = config.Secret(postgres.URL("tailroom"))
 	}
-	return serve(cmd, c, func(a *app.App) { greet(cmd.OutOrStdout(), a.URL(), c) })
+	return serve(cmd, c, func(ctx context.Context, url string) error {
+		greet(cmd.OutOrStdout(), url, c)
+		if rate <= 0 {
+			return nil
+		}
+		s := simulator{
+			Config: simulation.Config{Companies: simulatedCompanies, Branches: simulatedBranches}, rate: rate,
+			poster: poster{url: url, token: minter(c, access.Service, "*"), patience: time.Minute},
+			status: &status{w: cmd.ErrOrStderr()},
+		}
+		return s.run(ctx)
+	})
 }
 
 // devSecret is the secret that this folder's tokens are signed with, made at

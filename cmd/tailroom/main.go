@@ -29,6 +29,14 @@ func main() {
 
 // run is main without the process: tests run it as well.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tailroom",
 		Short: "An event log that talks: realtime on PostgreSQL alone",
@@ -37,17 +45,16 @@ instance with NOTIFY, and pushes them to the sockets in the matching rooms. A
 client that reconnects, anywhere, replays from its last event id.`,
 		Example: `  tailroom dev                                   # a private Postgres, tokens, and what to try next
   tailroom serve --database-url postgres://…     # an instance; needs JWT_SECRET
-  tailroom token --role web --company c1 --branch b7`,
+  tailroom token --role web --company c1 --branch b7
+  tailroom tail --from earliest                  # every event there is, then those to come`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       buildVersion(),
 	}
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), tokenCommand())
-	return root.ExecuteContext(ctx)
+	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), tokenCommand(),
+		publishCommand(), tailCommand(), simulateCommand())
+	return root
 }
 
 func buildVersion() string {

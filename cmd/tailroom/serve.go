@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tailroom/tailroom/internal/app"
 	"github.com/tailroom/tailroom/internal/config"
@@ -19,7 +21,7 @@ func serveCommand() *cobra.Command {
 
 Every setting is a flag and an environment variable; the flag wins. A setting
 that does not exist, or a bad value, is an error at start that names it.`,
-		Example: `  export DATABASE_URL=postgres://app:secret@db/app JWT_SECRET_FILE=/run/secrets/jwt
+		Example: `  export DATABASE_URL=postgres://app@db/app JWT_SECRET_FILE=/run/secrets/jwt
   tailroom serve --port 3001 --cors-origins https://app.example`,
 		Args: cobra.NoArgs,
 	}
@@ -35,16 +37,19 @@ that does not exist, or a bad value, is an error at start that names it.`,
 	return cmd
 }
 
-// serve runs an instance until the command's context ends. ready, when not
-// nil, is called once it is about to serve.
-func serve(cmd *cobra.Command, c config.Config, ready func(*app.App)) error {
+// serve runs an instance until the command's context ends, and beside it, when
+// it is not nil, what wants to know where the instance is. Either ends the
+// other by an error.
+func serve(cmd *cobra.Command, c config.Config, beside func(ctx context.Context, url string) error) error {
 	slog.SetDefault(telemetry.NewLogger(cmd.ErrOrStderr(), c.LogFormat, c.LogLevel, c.InstanceID))
 	instance, err := app.Build(cmd.Context(), c, buildVersion())
 	if err != nil {
 		return err
 	}
-	if ready != nil {
-		ready(instance)
+	g, ctx := errgroup.WithContext(cmd.Context())
+	g.Go(func() error { return instance.Run(ctx) })
+	if beside != nil {
+		g.Go(func() error { return beside(ctx, instance.URL()) })
 	}
-	return instance.Run(cmd.Context())
+	return g.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -131,4 +132,19 @@ func (i *Instance) Lines(t testing.TB, path, token string) []string {
 		lines = append(lines, strings.TrimSuffix(line, "\n"))
 	}
 	return lines
+}
+
+// Metric is a figure of GET /metrics; its name comes with the labels, if any,
+// as it is printed.
+func (i *Instance) Metric(t testing.TB, name string) float64 {
+	t.Helper()
+	for line := range strings.Lines(string(i.Get(t, "/metrics", "").Body)) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			figure, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			require.NoError(t, err)
+			return figure
+		}
+	}
+	require.Fail(t, "there is no such figure", name)
+	return 0
 }

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ func (a *Appender) append(ctx context.Context, b *batch) {
 			return
 		case err == nil:
 			b = b.judge(&row, heads)
-		case hasClass(err, sqlstateKnownIDs):
+		case hasClass(err, sqlstateKnownIDs) && !judgeIDs:
 			judgeIDs = true
 		case isRefusal(err) && len(b.groups) > 1:
 			// One bad value fails everybody's statement: find whose it is.
@@ -174,11 +175,11 @@ func (a *Appender) append(ctx context.Context, b *batch) {
 				"error", err, "events", b.events)
 			a.Metrics.retries.Inc()
 			if !sleep(ctx, pause) {
-				b.fail(ErrUnavailable)
+				b.fail(unavailable(err))
 				return
 			}
 			pause = min(2*pause, maxRetryPause)
-			b = b.dropLate(time.Now())
+			b = b.dropLate(time.Now(), err)
 		}
 	}
 }
@@ -190,8 +191,13 @@ func (a *Appender) attempt(ctx context.Context, b *batch, judgeIDs bool) (db.Eve
 	params.JudgeIds = judgeIDs
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
 	defer cancel()
-	row, err := a.Log.sql.EventAppendBatch(ctx, a.Pool, params)
-	if err != nil && !pgconn.SafeToRetry(err) {
+	conn, err := a.Pool.Acquire(ctx)
+	if err != nil {
+		return db.EventAppendBatchRow{}, nil, nil, err // nothing was sent
+	}
+	defer conn.Release()
+	row, err := a.Log.sql.EventAppendBatch(ctx, conn, params)
+	if outcomeUnknown(err) {
 		for _, g := range b.groups {
 			g.tried = true
 		}
@@ -203,8 +209,24 @@ func (a *Appender) attempt(ctx context.Context, b *batch, judgeIDs bool) (db.Eve
 const sqlstateKnownIDs = "TR004"
 
 // isRefusal reports whether PostgreSQL objects to a value: classes 22 (data
-// exception) and 54 (program limit exceeded).
-func isRefusal(err error) bool { return hasClass(err, "22") || hasClass(err, "54") }
+// exception) and 54 (program limit exceeded), or an id that is twice in a group.
+func isRefusal(err error) bool {
+	return hasClass(err, "22") || hasClass(err, "54") || hasClass(err, sqlstateKnownIDs)
+}
+
+// outcomeUnknown reports whether an attempt that ended so may be in the log.
+// It is not when PostgreSQL says that the statement failed; what it says when
+// it ends the session (FATAL) may come after a commit.
+func outcomeUnknown(err error) bool {
+	if err == nil || pgconn.SafeToRetry(err) {
+		return false
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return !ok || pg.SeverityUnlocalized != "ERROR"
+}
+
+// unavailable is ErrUnavailable with its cause.
+func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable, cause) }
 
 // hasClass reports whether err is PostgreSQL's, with a SQLSTATE that begins so.
 func hasClass(err error, class string) bool {
@@ -232,11 +254,11 @@ func (b *batch) slice(i, j int) *batch {
 }
 
 // dropLate fails the groups whose time is up, and returns the rest.
-func (b *batch) dropLate(now time.Time) *batch {
+func (b *batch) dropLate(now time.Time, cause error) *batch {
 	rest := &batch{}
 	for _, g := range b.groups {
 		if now.After(g.deadline) {
-			g.verdict <- verdict{err: ErrUnavailable}
+			g.verdict <- verdict{err: unavailable(cause)}
 			continue
 		}
 		rest.groups = append(rest.groups, g)

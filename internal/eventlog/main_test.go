@@ -1,9 +1,13 @@
 package eventlog_test
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelError) // the trouble that tests make is not news
+	pgtest.Main(m)
+}

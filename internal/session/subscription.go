@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/tailroom/tailroom/internal/access"
@@ -25,29 +24,41 @@ type Rules struct {
 	MaxRooms int
 }
 
-// subscriptions is what a session follows, by namespace.
-type subscriptions map[string]followed
+// subscriptions is what a session follows, one entry for each namespace. It is
+// a list because most sessions have one or three: a map is ten times the size.
+type subscriptions []followed
 
 type followed struct {
-	all   bool
-	rooms []string // by name, sorted, colon form
+	namespace string
+	all       bool
+	rooms     []string // by name, sorted, colon form
+}
+
+// in returns what is followed in a namespace, and where in the list that is.
+func (s subscriptions) in(namespace string) (followed, int) {
+	i := slices.IndexFunc(s, func(f followed) bool { return f.namespace == namespace })
+	if i < 0 {
+		return followed{namespace: namespace}, i
+	}
+	return s[i], i
 }
 
 // with returns the subscriptions and list together. On an error, a
 // *problem.Error, nothing has changed.
 func (s subscriptions) with(grant access.Grant, list []Subscription, rules Rules) (subscriptions, error) {
-	next := maps.Clone(s)
+	next := slices.Clone(s)
 	for _, sub := range list {
 		if err := rules.Known(sub.Namespace); err != nil {
 			return nil, err
 		}
-		f := next[sub.Namespace]
-		if sub.Rooms == nil {
-			f.all = true
-		}
 		if len(sub.Rooms) > rules.MaxRooms {
 			return nil, tooManyRooms(rules.MaxRooms)
 		}
+		f, i := next.in(sub.Namespace)
+		if i < 0 {
+			i, next = len(next), append(next, f)
+		}
+		f.all = f.all || sub.Rooms == nil
 		f.rooms = slices.Clone(f.rooms)
 		for _, name := range sub.Rooms {
 			room, err := grant.Room(name)
@@ -58,7 +69,7 @@ func (s subscriptions) with(grant access.Grant, list []Subscription, rules Rules
 		}
 		slices.Sort(f.rooms)
 		f.rooms = slices.Compact(f.rooms)
-		next[sub.Namespace] = f
+		next[i] = f
 	}
 	total := 0
 	for _, f := range next {
@@ -79,15 +90,15 @@ func tooManyRooms(limit int) error {
 // without returns the subscriptions less list. Taking single rooms from "all"
 // leaves the rest of the grant's rooms, which a company-wide grant cannot list.
 func (s subscriptions) without(grant access.Grant, list []Subscription) (subscriptions, error) {
-	next := maps.Clone(s)
+	next := slices.Clone(s)
 	for _, sub := range list {
-		f, ok := next[sub.Namespace]
-		if !ok {
+		f, i := next.in(sub.Namespace)
+		if i < 0 {
 			return nil, problem.New(problem.InvalidParameter, "not subscribed to that namespace").
-				With("path", "namespace").With("allowed", slices.Sorted(maps.Keys(s)))
+				With("path", "namespace").With("allowed", s.namespaces())
 		}
 		if sub.Rooms == nil {
-			delete(next, sub.Namespace)
+			next = slices.Delete(next, i, i+1)
 			continue
 		}
 		if f.all {
@@ -96,7 +107,7 @@ func (s subscriptions) without(grant access.Grant, list []Subscription) (subscri
 					"the subscription is to every room of the company: unsubscribe from the namespace, then subscribe to rooms by name").
 					With("path", "rooms")
 			}
-			f = followed{rooms: append(slices.Clone(f.rooms), grant.Rooms()...)}
+			f.all, f.rooms = false, slices.Concat(f.rooms, grant.Rooms())
 		}
 		gone := map[string]bool{}
 		for _, name := range sub.Rooms {
@@ -109,25 +120,33 @@ func (s subscriptions) without(grant access.Grant, list []Subscription) (subscri
 		f.rooms = slices.DeleteFunc(slices.Clone(f.rooms), func(room string) bool { return gone[room] })
 		slices.Sort(f.rooms)
 		f.rooms = slices.Compact(f.rooms)
-		next[sub.Namespace] = f
+		next[i] = f
 		if len(f.rooms) == 0 {
-			delete(next, sub.Namespace)
+			next = slices.Delete(next, i, i+1)
 		}
 	}
 	return next, nil
 }
 
+func (s subscriptions) namespaces() []string {
+	names := make([]string, len(s))
+	for i, f := range s {
+		names[i] = f.namespace
+	}
+	return names
+}
+
 // under returns what is left of the subscriptions under another grant: rooms
 // it does not cover are gone.
 func (s subscriptions) under(grant access.Grant) subscriptions {
-	next := subscriptions{}
-	for namespace, f := range s {
+	var next subscriptions
+	for _, f := range s {
 		f.rooms = slices.DeleteFunc(slices.Clone(f.rooms), func(room string) bool {
 			_, err := grant.Room(room)
 			return err != nil
 		})
 		if f.all || len(f.rooms) > 0 {
-			next[namespace] = f
+			next = append(next, f)
 		}
 	}
 	return next
@@ -136,15 +155,15 @@ func (s subscriptions) under(grant access.Grant) subscriptions {
 // topics are what the feed is to follow.
 func (s subscriptions) topics(grant access.Grant) []event.Topic {
 	var topics []event.Topic
-	for namespace, f := range s {
+	for _, f := range s {
 		if f.all {
-			topics = append(topics, grant.Topics(namespace)...)
+			topics = append(topics, grant.Topics(f.namespace)...)
 		}
 		if f.all && grant.AllBranches {
 			continue
 		}
 		for _, room := range f.rooms {
-			topics = append(topics, event.Topic{Tenant: grant.Tenant, Namespace: namespace, Room: room})
+			topics = append(topics, event.Topic{Tenant: grant.Tenant, Namespace: f.namespace, Room: room})
 		}
 	}
 	// A feed follows each topic once; a room can be both granted and named.
@@ -155,13 +174,13 @@ func (s subscriptions) topics(grant access.Grant) []event.Topic {
 // joined are the rooms joined in each namespace.
 func (s subscriptions) joined(grant access.Grant) map[string][]string {
 	joined := make(map[string][]string, len(s))
-	for namespace, f := range s {
+	for _, f := range s {
 		rooms := slices.Clone(f.rooms)
 		if f.all {
 			rooms = append(rooms, grant.Rooms()...)
 		}
 		slices.Sort(rooms)
-		joined[namespace] = slices.Compact(rooms)
+		joined[f.namespace] = slices.Compact(rooms)
 	}
 	return joined
 }

@@ -30,6 +30,7 @@ type Proxy struct {
 	open    map[*link]struct{}
 	closed  bool
 	swallow bool
+	refuse  bool
 	passing chan struct{} // closed while bytes may pass
 	delay   time.Duration
 }
@@ -78,6 +79,17 @@ func (p *Proxy) Cut() {
 	defer p.mu.Unlock()
 	for l := range p.open {
 		l.cut()
+	}
+}
+
+// Refuse closes all connections and every new one at once, as when there is no
+// server, or stops doing so.
+func (p *Proxy) Refuse(on bool) {
+	p.mu.Lock()
+	p.refuse = on
+	p.mu.Unlock()
+	if on {
+		p.Cut()
 	}
 }
 
@@ -143,19 +155,19 @@ func (p *Proxy) serve(client net.Conn) {
 		return // as Postgres would look to the client: gone
 	}
 	l := &link{proxy: p, client: client, server: server, ended: make(chan struct{})}
+	defer p.remove(l)
 	if !p.add(l) {
 		l.cut()
 		return
 	}
 	l.run()
-	p.remove(l)
 }
 
 func (p *Proxy) add(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open[l] = struct{}{}
-	return !p.closed
+	return !p.closed && !p.refuse
 }
 
 func (p *Proxy) remove(l *link) {

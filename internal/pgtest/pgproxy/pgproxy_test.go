@@ -105,6 +105,18 @@ func TestProxy_CutInABlackhole(t *testing.T) {
 	require.Error(t, <-answered)
 }
 
+func TestProxy_Refuse(t *testing.T) {
+	t.Parallel()
+	proxy := pgproxy.Start(t, pgtest.Database(t))
+	conn := connect(t, proxy, nil)
+	proxy.Refuse(true)
+	require.Error(t, conn.Ping(t.Context()))
+	_, err := pgx.Connect(t.Context(), proxy.DSN())
+	require.Error(t, err)
+	proxy.Refuse(false)
+	require.NoError(t, connect(t, proxy, nil).Ping(t.Context()))
+}
+
 func TestProxy_Delay(t *testing.T) {
 	t.Parallel()
 	const delay = 50 * time.Millisecond

@@ -18,7 +18,7 @@ import (
 // The library reads headers and writes control frames through these; its data
 // frames do not exist. Small, because there is one of each for every socket.
 const (
-	readBuffer  = 1024
+	readBuffer  = 256
 	writeBuffer = 256 // a control frame has at most 127 bytes
 )
 
