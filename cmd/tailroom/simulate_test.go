@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/catalog"
+	"github.com/tailroom/tailroom/internal/pgtest"
+)
+
+func TestSimulate_FillsTheLog(t *testing.T) {
+	t.Parallel()
+	server := startInstance(t)
+	_, stderr, err := tailroom(t.Context(), nil, "simulate", "--url", server.URL, "--token", serviceToken(t),
+		"--rate", "4000", "--duration", "1s", "--companies", "2", "--branches", "2", "--seed", "1")
+	require.NoError(t, err)
+	require.Contains(t, stderr, "--seed 1\n")
+	require.Regexp(t, `: [1-9]\d* events published, \d+ a second, 0 refused\n$`, stderr)
+
+	events := logged(t, server, "c1") + logged(t, server, "c2")
+	for _, namespace := range catalog.Default().All() {
+		for _, typ := range namespace.Types {
+			require.Contains(t, events, `"type":"`+typ.Name+`"`)
+		}
+	}
+}
+
+func TestSimulate_RefusesWhatMakesNoSense(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--rate=0", "--companies=0", "--branches=0", "--duration=-1s"} {
+		_, _, err := tailroom(t.Context(), nil, "simulate", "--token", "any", flag)
+		require.Error(t, err, flag)
+	}
+}
+
+// An instance with a simulation, and commands that find its secret in the
+// folder. It changes the folder, so it does not run beside others.
+func TestDev_Simulates(t *testing.T) {
+	dsn := pgtest.Database(t)
+	t.Chdir(t.TempDir())
+	ctx, interrupt := context.WithCancel(t.Context())
+	greeting, out := io.Pipe()
+	log, err := os.Create("log")
+	require.NoError(t, err)
+	defer log.Close()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"dev", "--database-url", dsn, "--port", "0", "--simulate", "500"}, out, log)
+	}()
+	text := make([]byte, 8<<10)
+	n, err := greeting.Read(text)
+	require.NoError(t, err)
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(string(text[:n]))
+	_, err = os.Stat(".tailroom/jwt_secret")
+	require.NoError(t, err)
+
+	events, stop := io.Pipe()
+	following, leave := context.WithCancel(t.Context())
+	followed := make(chan error, 1)
+	go func() {
+		followed <- run(following, []string{"tail", "--url", url, "--from", "earliest"}, stop, io.Discard)
+	}()
+	_, err = io.ReadFull(events, make([]byte, 64<<10))
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, events) }()
+	leave()
+	require.NoError(t, <-followed)
+	require.NoError(t, stop.Close())
+
+	stdout, _, err := tailroom(t.Context(), nil, "publish", "--url", url, "--company", "c9", "/orders", "newOrder", `{"orderId":"1","branchId":"b7"}`)
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(stdout, `{"cursor":`))
+	interrupt()
+	require.NoError(t, <-ended)
+	said, err := os.ReadFile("log")
+	require.NoError(t, err)
+	require.Contains(t, string(said), "Simulating 3 companies with 4 branches each, 500 events a second")
+}
