@@ -159,6 +159,9 @@ func (d *Desk) draft(grant access.Grant, raw []byte, now time.Time, draft *event
 	if grant.Tenant == "" {
 		return invalid("companyId", "a platform-wide token must name the company: companyId")
 	}
+	if in.Namespace == "" || in.Type == "" {
+		return invalid("", "an event is a JSON object with a namespace, a type and data")
+	}
 	typ, err := d.catalog.Lookup(in.Namespace, in.Type)
 	if err != nil {
 		return err

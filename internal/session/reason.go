@@ -10,7 +10,7 @@ type Reason struct {
 
 // The reasons of the protocol.
 var (
-	Gone            = Reason{} // the client left; nothing is to be said
+	Gone            = Reason{0, "gone"} // the client left; nothing is to be said
 	Draining        = Reason{1001, "draining"}
 	TooLarge        = Reason{1009, "too_large"}
 	Internal        = Reason{1011, "internal"}

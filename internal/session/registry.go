@@ -70,11 +70,7 @@ func (r *Registry) Run(ctx context.Context, transport string, s *Session) Reason
 	reason := s.Run(ctx)
 
 	r.connections.WithLabelValues(transport, role).Dec()
-	name := reason.Name
-	if reason == Gone {
-		name = "gone"
-	}
-	r.closed.WithLabelValues(name).Inc()
+	r.closed.WithLabelValues(reason.Name).Inc()
 	r.seconds.Observe(time.Since(since).Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
