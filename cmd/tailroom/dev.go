@@ -91,7 +91,7 @@ func dev(cmd *cobra.Command, c config.Config, rate float64) (err error) {
 		}
 		s := simulator{
 			Config: simulation.Config{Companies: simulatedCompanies, Branches: simulatedBranches}, rate: rate,
-			poster: poster{url: url, token: minter(c, access.Service, "*"), patience: time.Minute},
+			poster: poster{url: url, token: minter(c, access.Service, "*"), patience: time.Minute, notice: cmd.ErrOrStderr()},
 			status: &status{w: cmd.ErrOrStderr()},
 		}
 		return s.run(ctx)

@@ -31,6 +31,7 @@ type poster struct {
 	url      string
 	token    func(context.Context) (string, error)
 	patience time.Duration // how long to try again without any success
+	notice   io.Writer     // told when trying again begins; nil: nobody
 	http     http.Client
 }
 
@@ -85,6 +86,9 @@ func (p *poster) post(ctx context.Context, lines []line, settled func(line, answ
 		}
 		if time.Since(since) > p.patience {
 			return fmt.Errorf("given up after %s: %w", p.patience, wait.error)
+		}
+		if tries == 0 && p.notice != nil {
+			_, _ = fmt.Fprintf(p.notice, "trying again for up to %s: %v\n", p.patience, wait.error)
 		}
 		lines, tries = rest, min(tries+1, 10)
 		pause := time.NewTimer(max(wait.after, rand.N(min(minPause<<(tries-1), maxPause))))

@@ -67,7 +67,7 @@ does not answer for, is sent again without being published twice.`,
 			return err
 		}
 		p := &publisher{
-			poster:  poster{url: c.url(), token: tokens, patience: patience},
+			poster:  poster{url: c.url(), token: tokens, patience: patience, notice: cmd.ErrOrStderr()},
 			company: c.company, out: cmd.OutOrStdout(), status: newStatus(cmd.ErrOrStderr()),
 		}
 		if !flags.Changed("expected-version") {

@@ -36,7 +36,7 @@ other orders. It needs a platform-wide service token.`,
 		if err != nil {
 			return err
 		}
-		s.poster = poster{url: c.url(), token: tokens, patience: time.Minute}
+		s.poster = poster{url: c.url(), token: tokens, patience: time.Minute, notice: cmd.ErrOrStderr()}
 		s.status = newStatus(cmd.ErrOrStderr())
 		return s.run(cmd.Context())
 	}
