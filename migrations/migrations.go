@@ -13,6 +13,7 @@ import (
 	"fmt"
 
 	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
 	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
@@ -33,6 +34,9 @@ const (
 // was rolled back, so once the cause is mended `tailroom migrate retry` goes on.
 var ErrDirty = errors.New("an earlier migration failed")
 
+// ErrNewer says that a newer program has migrated the database.
+var ErrNewer = errors.New("the database is for a newer program")
+
 // Newest is the schema version that this program needs.
 func Newest() (uint, error) {
 	source, err := iofs.New(files, ".")
@@ -52,17 +56,23 @@ func Newest() (uint, error) {
 // Up applies every migration that is missing. It waits while another process
 // migrates the same database.
 func Up(ctx context.Context, dsn string) error {
-	return with(ctx, dsn, func(m *migrate.Migrate) error { return m.Up() })
+	return change(ctx, dsn, func(m *migrate.Migrate) error { return m.Up() })
 }
 
-// Down takes back the newest migration. What its tables held is lost.
+// Down takes back the newest migration, if there is one. What its tables held
+// is lost.
 func Down(ctx context.Context, dsn string) error {
-	return with(ctx, dsn, func(m *migrate.Migrate) error { return m.Steps(-1) })
+	return change(ctx, dsn, func(m *migrate.Migrate) error {
+		if _, _, err := m.Version(); errors.Is(err, migrate.ErrNilVersion) {
+			return nil
+		}
+		return m.Steps(-1)
+	})
 }
 
 // Retry clears the mark of a migration that failed and applies it again.
 func Retry(ctx context.Context, dsn string) error {
-	return with(ctx, dsn, func(m *migrate.Migrate) error {
+	return change(ctx, dsn, func(m *migrate.Migrate) error {
 		version, dirty, err := m.Version()
 		if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
 			return err
@@ -93,6 +103,20 @@ func Status(ctx context.Context, dsn string) (version uint, dirty bool, err erro
 	return version, dirty, err
 }
 
+// change runs fn unless the database is ahead of this program.
+func change(ctx context.Context, dsn string, fn func(*migrate.Migrate) error) error {
+	return with(ctx, dsn, func(m *migrate.Migrate) error {
+		newest, err := Newest()
+		if err != nil {
+			return err
+		}
+		if version, _, err := m.Version(); err == nil && version > newest {
+			return fmt.Errorf("%w: its schema is at version %d, this one knows %d", ErrNewer, version, newest)
+		}
+		return fn(m)
+	})
+}
+
 // with runs fn under a lock of our own: CREATE SCHEMA IF NOT EXISTS races with
 // itself, and golang-migrate creates its table before it takes its lock.
 func with(ctx context.Context, dsn string, fn func(*migrate.Migrate) error) error {
@@ -113,17 +137,21 @@ func with(ctx context.Context, dsn string, fn func(*migrate.Migrate) error) erro
 		return fmt.Errorf("preparing to migrate: %w", err)
 	}
 	defer func() { _, _ = m.Close() }()
-	err = fn(m)
-	if errors.Is(err, migrate.ErrNoChange) {
+	return explain(fn(m))
+}
+
+// explain says what became of a migration, and what to do.
+func explain(err error) error {
+	if err == nil || errors.Is(err, migrate.ErrNoChange) {
 		return nil
 	}
 	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
 		return fmt.Errorf("%w at version %d: mend the cause, then run `tailroom migrate retry`", ErrDirty, dirty.Version)
 	}
-	if err != nil {
-		return fmt.Errorf("migrating: %w", err)
+	if failed, ok := errors.AsType[database.Error](err); ok { // without the file's text
+		return fmt.Errorf("migrating: %w: it was rolled back; mend the cause, then run `tailroom migrate retry`", failed.OrigErr)
 	}
-	return nil
+	return fmt.Errorf("migrating: %w", err)
 }
 
 func open(dsn string) (*migrate.Migrate, error) {

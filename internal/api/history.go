@@ -113,7 +113,8 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	if q.To, err = timeParameter(v, "to"); err != nil {
 		return q, err
 	}
-	return q, a.between(ctx, &q, v)
+	err = a.between(ctx, &q, v)
+	return q, err
 }
 
 // between reads the cursors that a listing lies between.
@@ -160,7 +161,8 @@ func (a *api) gone(ctx context.Context, c event.Cursor) error {
 func goneAs(r *event.Reset) *problem.Error {
 	code, detail := problem.CursorExpired, "the log no longer goes back to this cursor: take a snapshot, or go on from resume"
 	if r.Reason == event.Diverged {
-		code, detail = problem.CursorDiverged, "the log was failed over or restored and has no such past: take a snapshot, then go on from resume"
+		code, detail = problem.CursorDiverged, "the log was failed over or restored and has no such past: "+
+			"take a snapshot, then go on from resume"
 	}
 	return problem.New(code, detail).With("reason", r.Reason).With("oldest", r.Oldest).
 		With("resume", r.Resume).With("snapshot", snapshotPath)
@@ -204,7 +206,7 @@ func (a *api) writePage(ctx context.Context, w http.ResponseWriter, q eventlog.Q
 	if !l.More && !q.Descending && q.Before == 0 && q.To.IsZero() && l.Bounds.Tip.Position > last.Position {
 		last = l.Bounds.Tip
 	}
-	_, _ = fmt.Fprintf(w, `],"cursor":%q,"more":%t}`, last, l.More)
+	_, _ = w.Write(fmt.Appendf(nil, `],"cursor":%q,"more":%t}`, last, l.More))
 	return nil
 }
 

@@ -104,8 +104,8 @@ func invalidJSON(body []byte) error {
 	if len(body) > 0 {
 		detail = "the body is not valid JSON"
 	}
-	var any json.RawMessage
-	if syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(body, &any)); ok && len(body) > 0 {
+	var ignored json.RawMessage
+	if syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(body, &ignored)); ok && len(body) > 0 {
 		detail = fmt.Sprintf("the body is not valid JSON: %s, at byte %d", syntax.Error(), syntax.Offset)
 	}
 	return problem.New(problem.InvalidJSON, detail)

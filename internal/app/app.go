@@ -219,7 +219,7 @@ func (a *App) drain(ctx context.Context) {
 		slog.WarnContext(ctx, "requests are cut that did not end in time", "component", "app", "error", err)
 		_ = a.server.Close()
 	}
-	a.sockets.Close()
+	a.sockets.Close(ctx)
 }
 
 // release gives back what Build took.

@@ -129,6 +129,7 @@ func BenchmarkFanOut(b *testing.B) {
 }
 
 func fanOut(b *testing.B, sockets, group int, rate float64) {
+	b.Helper()
 	p := benchInstance(b, pgtest.Database(b))
 	token := apptest.Token(b, access.Web, "c1", "b7")
 	var c load.Counter
@@ -256,6 +257,7 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func publishOnes(b *testing.B, readers int) {
+	b.Helper()
 	const publishers, rooms = 64, 1000
 	dsn := pgtest.Database(b)
 	instances := []*load.Process{benchInstance(b, dsn), benchInstance(b, dsn)}

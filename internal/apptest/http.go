@@ -101,7 +101,9 @@ func (i *Instance) Publish(t testing.TB, token, body string) []Receipt {
 	t.Helper()
 	answer := i.Post(t, token, body)
 	require.Contains(t, []int{http.StatusOK, http.StatusCreated}, answer.Status, string(answer.Body))
-	var published struct{ Events []Receipt }
+	var published struct {
+		Events []Receipt `json:"events"`
+	}
 	require.NoError(t, json.Unmarshal(answer.Body, &published))
 	return published.Events
 }
@@ -112,9 +114,9 @@ func (i *Instance) History(t testing.TB, token, query string) (events []Event, c
 	answer := i.Get(t, "/v1/events?"+query, token)
 	require.Equal(t, http.StatusOK, answer.Status, string(answer.Body))
 	var page struct {
-		Events []Event
-		Cursor string
-		More   bool
+		Events []Event `json:"events"`
+		Cursor string  `json:"cursor"`
+		More   bool    `json:"more"`
 	}
 	require.NoError(t, json.Unmarshal(answer.Body, &page))
 	return page.Events, page.Cursor, page.More

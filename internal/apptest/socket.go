@@ -19,6 +19,7 @@ type Message struct {
 	Message     string              `json:"message"`
 	Cursor      string              `json:"cursor"`
 	Events      []json.RawMessage   `json:"events"`
+	Session     string              `json:"session"`
 	Instance    string              `json:"instance"`
 	Epoch       int64               `json:"epoch"`
 	HeartbeatMS int64               `json:"heartbeatMs"`

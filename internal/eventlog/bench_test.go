@@ -58,6 +58,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchAppend(b *testing.B, size, writers int) {
+	b.Helper()
 	a := newAppender(b, pgtest.Database(b))
 	b.ResetTimer()
 	spread(b, writers, func(ctx context.Context) error {
@@ -72,6 +73,7 @@ func benchAppend(b *testing.B, size, writers int) {
 }
 
 func benchInsert(b *testing.B, size, writers int) {
+	b.Helper()
 	pool := pgtest.Pool(b, fmt.Sprintf("%s&pool_max_conns=%d", pgtest.Database(b), writers))
 	_, err := pool.Exec(b.Context(), "SELECT tailroom.partitions_ahead(3)")
 	require.NoError(b, err)
@@ -81,7 +83,7 @@ func benchInsert(b *testing.B, size, writers int) {
 	for range writers {
 		conn, err := pool.Acquire(b.Context())
 		require.NoError(b, err)
-		defer conn.Release()
+		b.Cleanup(conn.Release)
 		conns <- conn
 	}
 	b.ResetTimer()
@@ -110,6 +112,7 @@ func benchInsert(b *testing.B, size, writers int) {
 
 // spread runs fn b.N times by some goroutines.
 func spread(b *testing.B, writers int, fn func(context.Context) error) {
+	b.Helper()
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	g, ctx := errgroup.WithContext(b.Context())

@@ -39,7 +39,7 @@ func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Curs
 		if r.Err != nil {
 			return event.Batch{}, r.Err
 		}
-		page := r.Val.(event.Page)
+		page := r.Val.(event.Page) //nolint:forcetypeassert // it is what the function above returns
 		if after.Position < page.Bounds.Floor {
 			return event.Batch{}, h.expired(ctx, page.Bounds)
 		}

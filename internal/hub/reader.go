@@ -18,7 +18,7 @@ const (
 type Reader struct {
 	hub    *Hub
 	wake   chan<- struct{}
-	topics []*topic      // guarded by hub.mu
+	topics []*topic // guarded by hub.mu
 	merged []*event.Entry
 	rest   [][]*event.Entry
 }

@@ -21,7 +21,6 @@ type deque struct {
 
 func (d *deque) len() int            { return len(d.list) - d.head }
 func (d *deque) front() *event.Entry { return d.list[d.head] }
-func (d *deque) back() *event.Entry  { return d.list[len(d.list)-1] }
 func (d *deque) push(e *event.Entry) { d.list = append(d.list, e) }
 
 func (d *deque) pop() {

@@ -1,6 +1,7 @@
 package jsonvalue_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -108,7 +109,7 @@ func refusal(t *testing.T, data string, limit int) *problem.Error {
 	t.Helper()
 	err := jsonvalue.Check([]byte(data), limit)
 	require.Error(t, err, "%.80q", data)
-	p, ok := err.(*problem.Error)
+	p, ok := errors.AsType[*problem.Error](err)
 	require.True(t, ok)
 	return p
 }

@@ -3,6 +3,7 @@ package jsonvalue_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -31,7 +32,9 @@ func FuzzCheck(f *testing.F) {
 		}
 		isJSON := json.Valid(data) && utf8.Valid(data)
 		if err != nil {
-			require.Equal(t, isJSON, err.(*problem.Error).Code == problem.SchemaViolation, "%q: %v", data, err)
+			p, ok := errors.AsType[*problem.Error](err)
+			require.True(t, ok)
+			require.Equal(t, isJSON, p.Code == problem.SchemaViolation, "%q: %v", data, err)
 			return
 		}
 		require.True(t, isJSON, "%q", data)

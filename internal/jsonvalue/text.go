@@ -1,6 +1,7 @@
 package jsonvalue
 
 import (
+	"bytes"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -84,14 +85,11 @@ func (s *scanner) unicode(subject string) error {
 // the pair's character. Anything else is left unread and gives RuneError.
 func (s *scanner) lowHalf(high rune) rune {
 	start := s.pos
-	if s.peek() == '\\' {
-		if s.pos++; s.peek() == 'u' {
-			s.pos++
-			if low, ok := s.hex(); ok {
-				if r := utf16.DecodeRune(high, low); r != utf8.RuneError {
-					return r
-				}
-			}
+	if bytes.HasPrefix(s.data[s.pos:], []byte(`\u`)) {
+		s.pos += 2
+		low, ok := s.hex()
+		if r := utf16.DecodeRune(high, low); ok && r != utf8.RuneError {
+			return r
 		}
 	}
 	s.pos = start

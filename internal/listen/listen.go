@@ -104,15 +104,9 @@ func (l *Listener) State() State { return State(l.state.Load()) }
 func (l *Listener) Run(ctx context.Context) error {
 	pause := minPause
 	for ctx.Err() == nil {
-		err := l.connection(ctx)
-		if ctx.Err() != nil {
-			break
-		}
-		if l.State() == Listening { // else it has been said
-			slog.WarnContext(ctx, "the listening connection is lost", "component", "listen", "error", err)
+		if l.lost(ctx, l.connection(ctx)) {
 			pause = minPause
 		}
-		l.setState(ctx, PollOnly)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -120,6 +114,19 @@ func (l *Listener) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lost notes that a connection has ended, and reports whether it had been of
+// use. What fails again and again is said once.
+func (l *Listener) lost(ctx context.Context, why error) (listened bool) {
+	if ctx.Err() != nil {
+		return false
+	}
+	if listened = l.State() == Listening; listened {
+		slog.WarnContext(ctx, "the listening connection is lost", "component", "listen", "error", why)
+	}
+	l.setState(ctx, PollOnly)
+	return listened
 }
 
 // connection listens on one connection until it fails or ctx ends.
@@ -172,7 +179,7 @@ func (l *Listener) hear(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// until passes hints on until this nonce is heard or ctx ends.
+// until passes hints on until this nonce is heard or ctx ends; "" is none.
 func (l *Listener) until(ctx context.Context, conn *pgx.Conn, nonce string) error {
 	for {
 		n, err := conn.WaitForNotification(ctx)
@@ -180,7 +187,7 @@ func (l *Listener) until(ctx context.Context, conn *pgx.Conn, nonce string) erro
 			return err
 		}
 		if n.Channel == selfTestChannel {
-			if n.Payload == nonce {
+			if nonce != "" && n.Payload == nonce {
 				return nil
 			}
 			continue

@@ -34,13 +34,13 @@ import (
 // patience is how long a server may take to start or to stop.
 const patience = time.Minute
 
-// Main runs the tests, stops the server and fails if a goroutine is left. It
-// does not return.
-func Main(m *testing.M) {
+// Main runs the tests, stops the server and fails if a goroutine is left that
+// no option excuses. It does not return.
+func Main(m *testing.M, options ...goleak.Option) {
 	code := m.Run()
 	err := suite.stop()
 	if err == nil && code == 0 {
-		err = goleak.Find()
+		err = goleak.Find(options...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

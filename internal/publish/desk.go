@@ -262,11 +262,14 @@ func explain(err error, drafts []event.Draft) error {
 	}
 	switch {
 	case errors.Is(err, eventlog.ErrIDReused):
-		return problem.New(problem.IDReused, "an event with this id exists, with other content: a retry must repeat the event, a new event needs a new id")
+		return problem.New(problem.IDReused, "an event with this id exists, with other content: "+
+			"a retry must repeat the event, a new event needs a new id")
 	case errors.Is(err, eventlog.ErrPartialDuplicate):
-		return problem.New(problem.PartialDuplicate, "some events of the group are published already, others are not: a retry must repeat the whole group")
+		return problem.New(problem.PartialDuplicate, "some events of the group are published already, others are not: "+
+			"a retry must repeat the whole group")
 	case errors.Is(err, eventlog.ErrOverloaded):
-		return problem.New(problem.Overloaded, "too many publishes wait for the log; nothing of this one was published").RetryAfter(time.Second)
+		return problem.New(problem.Overloaded, "too many publishes wait for the log; nothing of this one was published").
+			RetryAfter(time.Second)
 	case errors.Is(err, eventlog.ErrUnavailable):
 		return problem.New(problem.Unavailable, "the log did not answer in time; publish again with the same ids to be sure").
 			With("ids", ids(drafts)).RetryAfter(time.Second)

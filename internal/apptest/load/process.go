@@ -2,6 +2,7 @@ package load
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,7 +57,7 @@ func StartProcess(t testing.TB, program, dsn, secret string, environ ...string) 
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		for lines.Scan() { //nolint:revive // a full pipe would stop the server
+		for lines.Scan() { // a full pipe would stop the server
 		}
 	}()
 	t.Cleanup(func() {
@@ -73,7 +74,7 @@ func (p *Process) CPU(t testing.TB) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	require.NoError(t, err)
 	// Fields 14 and 15 (proc(5)), counted from behind the name, which may hold spaces.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	user, err := strconv.ParseInt(fields[11], 10, 64)
 	require.NoError(t, err)
 	system, err := strconv.ParseInt(fields[12], 10, 64)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,14 +44,11 @@ type conn struct {
 	publishing chan struct{} // made at the first publish
 	invalid    int
 
-	heard  atomic.Bool // something came since the last heartbeat
-	pinged bool        // the session's own
+	leaving atomic.Bool // a goodbye was said
+	pinged  bool        // the session's own
 }
 
-func (c *conn) onPong(context.Context, []byte) { c.heard.Store(true) }
-
 func (c *conn) onPing(_ context.Context, payload []byte) bool {
-	c.heard.Store(true)
 	c.line.answer(payload)
 	return false // answered
 }
@@ -103,7 +101,6 @@ func (c *conn) next() ([]byte, error) {
 		c.complain(nil, problem.New(problem.TooLarge, "a message is too large").With("limit", limit))
 		return nil, session.TooLarge
 	}
-	c.heard.Store(true)
 	c.handler.metrics.messages.Inc()
 	if kind != websocket.MessageText {
 		return nil, problem.New(problem.InvalidMessage, "messages are text, not binary")
@@ -153,7 +150,7 @@ func (c *conn) hello(ctx context.Context) error {
 
 // reasonFor is how a connection closes whose hello was refused with this code.
 func reasonFor(code problem.Code) session.Reason {
-	switch code { //nolint:exhaustive // the rest is the message's fault
+	switch code {
 	case problem.Unauthenticated:
 		return session.Unauthenticated
 	case problem.TokenExpired:
@@ -272,8 +269,6 @@ func (c *conn) reply(ref json.RawMessage, err error, fields map[string]any) {
 		_ = c.line.send(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
 		return
 	}
-	for name, value := range fields {
-		lead[name] = value
-	}
+	maps.Copy(lead, fields)
 	_ = c.say(lead)
 }

@@ -53,21 +53,26 @@ func appendText(b []byte, build func([]byte) []byte) []byte {
 	return b
 }
 
-var deflaters = sync.Pool{New: func() any {
-	w, err := flate.NewWriter(nil, flate.DefaultCompression)
+var deflaters sync.Pool // of *flate.Writer
+
+func deflater(out *bytes.Buffer) *flate.Writer {
+	if w, ok := deflaters.Get().(*flate.Writer); ok {
+		w.Reset(out)
+		return w
+	}
+	w, err := flate.NewWriter(out, flate.DefaultCompression)
 	if err != nil {
 		panic(err) // the level is valid
 	}
 	return w
-}}
+}
 
 // deflatedText is a text frame with a compressed payload. Each message is
 // compressed on its own (no context takeover), so that all sockets can share it.
 func deflatedText(payload []byte) []byte {
 	var out bytes.Buffer
-	w := deflaters.Get().(*flate.Writer)
+	w := deflater(&out)
 	defer deflaters.Put(w)
-	w.Reset(&out)
 	_, _ = w.Write(payload) // a bytes.Buffer does not fail
 	_ = w.Flush()
 	// RFC 7692, section 7.2.1: the last four bytes of the flush are implied.

@@ -60,23 +60,39 @@ type Handler struct {
 	stop    context.CancelFunc
 
 	mu    sync.Mutex
-	conns sync.WaitGroup
+	open  map[*conn]struct{}
+	conns sync.WaitGroup // their goroutines
 }
 
 // New returns a Handler. Close it.
 func New(c Config) *Handler {
-	h := &Handler{Config: c, metrics: newMetrics(c.Metrics)}
+	h := &Handler{Config: c, metrics: newMetrics(c.Metrics), open: map[*conn]struct{}{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
 
-// Close cuts the connections that are left and waits for their goroutines.
-// Drain the sessions first.
-func (h *Handler) Close() {
+// Close ends what is left when the sessions have been drained: connections
+// that are saying goodbye may finish until ctx ends, all others are cut.
+func (h *Handler) Close(ctx context.Context) {
 	h.mu.Lock()
 	h.stop()
 	h.mu.Unlock()
+	h.cut(func(c *conn) bool { return !c.leaving.Load() })
+	ended := context.AfterFunc(ctx, func() { h.cut(func(*conn) bool { return true }) })
+	defer ended()
 	h.conns.Wait()
+}
+
+// cut closes the network connections that are meant: whoever reads or writes
+// them goes on with an error.
+func (h *Handler) cut(meant func(*conn) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.open {
+		if meant(c) {
+			_ = c.line.Conn.Close()
+		}
+	}
 }
 
 // ServeHTTP upgrades the request, hears the hello, and returns: the connection
@@ -99,7 +115,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		InsecureSkipVerify: true, // origins are judged before, by the one rule for all routes
 		CompressionMode:    websocket.CompressionNoContextTakeover,
 		OnPingReceived:     c.onPing,
-		OnPongReceived:     c.onPong,
 	})
 	if err != nil {
 		slog.DebugContext(r.Context(), "an upgrade failed", "component", "ws", "error", err)
@@ -109,30 +124,38 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.deflate = strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate")
 	c.remote = r.RemoteAddr
 
-	if !h.enter() {
+	if !h.enter(c) {
 		_ = ws.CloseNow() // the instance is gone
 		return
 	}
 	if err := c.hello(h.ctx); err != nil {
 		c.end(err)
-		h.conns.Done()
+		h.leave(c)
 		return
 	}
 	go func() {
-		defer h.conns.Done()
+		defer h.leave(c)
 		c.serve(h.ctx)
 	}()
 }
 
 // enter counts a connection in, unless the handler is closed.
-func (h *Handler) enter() bool {
+func (h *Handler) enter(c *conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ctx.Err() != nil {
 		return false
 	}
+	h.open[c] = struct{}{}
 	h.conns.Add(1)
 	return true
+}
+
+func (h *Handler) leave(c *conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, c)
+	h.conns.Done()
 }
 
 func offers(headers []string) bool {

@@ -22,6 +22,9 @@ const (
 	writeBuffer = 256 // a control frame has at most 127 bytes
 )
 
+// heldAfter is how long a write takes that had to wait for the peer.
+const heldAfter = 100 * time.Millisecond
+
 // line is the network connection under a WebSocket. Every Write is whole
 // frames: the session's, or one control frame of the library's.
 type line struct {
@@ -32,6 +35,9 @@ type line struct {
 	mu       sync.Mutex
 	deadline time.Time // the one set on Conn
 	finished bool
+
+	heard atomic.Bool // something came since alive was last asked
+	held  atomic.Bool // a write had to wait for the peer since then
 
 	pong atomic.Pointer[[]byte] // a frame that waits to be written
 }
@@ -69,7 +75,19 @@ func (l *line) Read(p []byte) (int, error) {
 		}
 		l.early = nil
 	}
-	return l.Conn.Read(p)
+	n, err := l.Conn.Read(p)
+	if n > 0 {
+		l.heard.Store(true)
+	}
+	return n, err
+}
+
+// alive reports whether the peer has shown itself since the last call, by any
+// byte. Behind a write that waited for it, it cannot have seen a ping: then it
+// is judged by the write timeout.
+func (l *line) alive() bool {
+	heard, held := l.heard.Swap(false), l.held.Swap(false)
+	return heard || held
 }
 
 // Write writes a frame of the library's.
@@ -113,6 +131,9 @@ func (l *line) write(p []byte) (written int, err error) {
 		written += n
 		switch {
 		case err == nil:
+			if time.Since(start) > heldAfter {
+				l.held.Store(true)
+			}
 			return written, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return written, err

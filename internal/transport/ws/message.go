@@ -1,8 +1,11 @@
 package ws
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
@@ -32,30 +35,41 @@ type message struct {
 // subscription is session.Subscription and what this version cannot do yet:
 // refused, because ignoring it would be a silent gap.
 type subscription struct {
-	session.Subscription
-	Snapshot bool `json:"snapshot"`
+	Namespace string   `json:"namespace"`
+	Rooms     []string `json:"rooms"`
+	Snapshot  bool     `json:"snapshot"`
 }
 
-// parse reads a message. The error is a *problem.Error.
+// parse reads a message. The error is a *problem.Error; with it comes, if
+// it can be told, the message, so that the answer carries its ref.
 func parse(data []byte) (*message, error) {
-	var m message
-	if !json.Valid(data) {
+	// encoding/json passes bad UTF-8 on, and what is echoed of it would break
+	// the connection: text frames are UTF-8.
+	if !json.Valid(data) || !utf8.Valid(data) {
 		return nil, problem.New(problem.InvalidJSON, "the message is not valid JSON")
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		p := problem.New(problem.InvalidMessage, "the message is not an object of the protocol")
-		if e, ok := err.(*json.UnmarshalTypeError); ok && e.Field != "" { //nolint:errorlint // json returns it bare
-			p = problem.New(problem.InvalidMessage, "the field "+e.Field+" cannot be a "+e.Value).With("path", e.Field)
-		}
-		return nil, p
-	}
-	if m.Type == "" {
-		return nil, problem.New(problem.InvalidMessage, "the message has no type")
-	}
-	if len(m.Ref) > maxRef || strings.HasPrefix(string(m.Ref), "{") || strings.HasPrefix(string(m.Ref), "[") {
+	var m message
+	err := json.Unmarshal(data, &m)
+	if len(m.Ref) > maxRef || bytes.HasPrefix(m.Ref, []byte("{")) || bytes.HasPrefix(m.Ref, []byte("[")) {
 		return nil, problem.New(problem.InvalidMessage, "a ref is a short string or a number").With("path", "ref")
 	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return &m, problem.New(problem.InvalidMessage, "the field "+wrong.Field+" cannot be of type "+kindOf(wrong)).
+			With("path", wrong.Field)
+	}
+	if err != nil {
+		return nil, problem.New(problem.InvalidMessage, "a message is a JSON object")
+	}
+	if m.Type == "" {
+		return &m, problem.New(problem.InvalidMessage, "the message has no type")
+	}
 	return &m, nil
+}
+
+// kindOf is the kind of JSON that was not expected, without the number itself.
+func kindOf(e *json.UnmarshalTypeError) string {
+	kind, _, _ := strings.Cut(e.Value, " ")
+	return kind
 }
 
 // subscriptions are those of a hello or subscribe.
@@ -66,7 +80,7 @@ func (m *message) subscriptions() ([]session.Subscription, error) {
 			return nil, problem.New(problem.InvalidMessage, "this server has no snapshots yet: subscribe without").
 				With("path", "subscribe.snapshot")
 		}
-		list[i] = s.Subscription
+		list[i] = session.Subscription{Namespace: s.Namespace, Rooms: s.Rooms}
 	}
 	return list, nil
 }

@@ -19,11 +19,19 @@ const (
 	snapshotPath = "/v1/state"
 )
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+var buffers sync.Pool // of *[]byte
+
+func buffer() *[]byte {
+	if b, ok := buffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 0, 4<<10)
+	return &b
+}
 
 // Send writes a session's frame as one or more messages in one write.
 func (c *conn) Send(f *session.Frame) error {
-	buf := buffers.Get().(*[]byte)
+	buf := buffer()
 	b := c.appendFrame((*buf)[:0], f)
 	err := c.line.send(b)
 	if cap(b) <= keepBuffer {
@@ -39,10 +47,9 @@ func (c *conn) Send(f *session.Frame) error {
 // Heartbeat pings, and ends the session when nothing at all has come since the
 // ping before.
 func (c *conn) Heartbeat() error {
-	if c.pinged && !c.heard.Swap(false) {
+	if alive := c.line.alive(); c.pinged && !alive {
 		return session.HeartbeatMissed
 	}
-	c.heard.Store(false)
 	c.pinged = true
 	return c.line.send(appendHeader(nil, opPing, false, 0))
 }
@@ -63,6 +70,7 @@ func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 	case session.Degraded:
 		return appendJSON(b, map[string]any{"type": "degraded", "reason": f.Text})
 	case session.GoAway:
+		c.leaving.Store(true)
 		return appendJSON(b, map[string]any{
 			"type": "goaway", "reason": f.Text, "delayMs": f.Delay.Milliseconds(), "cursor": f.Cursor,
 		})

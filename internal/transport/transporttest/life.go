@@ -1,0 +1,113 @@
+package transporttest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/apptest"
+)
+
+// bookmarks keep the resume point of a quiet reader near the head of the log.
+func bookmarks(t *testing.T, dial Dialer) {
+	t.Helper()
+	cluster := apptest.Cluster(t, 2, "TAILROOM_HEARTBEAT=300ms")
+	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
+	r := live(t, dial, cluster[0], Ask{Token: token, Namespaces: availability})
+	for range 3 {
+		publish(t, cluster[1], apptest.Token(t, access.Service, "c2"), alerts(5, "branch:b1", "of another company"))
+		publish(t, cluster[0], service, alert("branch:b2", "of another branch"))
+		last := publish(t, cluster[0], service, `{"namespace":"/orders","type":"newOrder","data":{"orderId":"in another namespace","branchId":"b1"}}`)
+		for r.position(t) < last {
+			require.Equal(t, Bookmark, r.next(t).Kind)
+		}
+		require.Equal(t, last, r.position(t))
+	}
+
+	// Events among it all come in their place, and a bookmark is as good a
+	// cursor as an event's.
+	stop := writers(t, 2, func(w, round int) {
+		publish(t, cluster[w], apptest.Token(t, access.Service, "c2"), alert("branch:b1", "of another company"))
+		publish(t, cluster[w], service, alert("branch:b1", fmt.Sprint(round)))
+	})
+	r.hear(t, 40)
+	r.until(t, Bookmark)
+	stop()
+	r.conn.Close()
+	last := publish(t, cluster[1], service, alert("branch:b1", "the end"))
+	again := listen(t, dial, cluster[1], Ask{Token: token, Namespaces: availability, Cursor: r.cursor})
+	again.reach(t, last)
+	same(t, logged(t, cluster[0], token, "namespace=/availability"), append(r.heard, again.heard...))
+}
+
+func expiry(t *testing.T, dial Dialer) {
+	t.Helper()
+	i := apptest.Cluster(t, 1)[0]
+	expires := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	token := apptest.TokenUntil(t, expires, access.Web, "c1", "b1")
+	r := live(t, dial, i, Ask{Token: token, Namespaces: availability})
+	publish(t, i, apptest.Token(t, access.Service, "c1"), alert("branch:b1", "in time"))
+	r.hear(t, 1)
+	require.Equal(t, "token_expired", r.until(t, GoAway).Reason)
+	require.False(t, time.Now().Before(expires))
+	require.Equal(t, News{Kind: End, Reason: "token_expired"}, r.next(t))
+}
+
+// drain stops an instance under its readers while others publish.
+func drain(t *testing.T, dial Dialer) {
+	t.Helper()
+	cluster := apptest.Cluster(t, 2)
+	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
+	ask := Ask{Token: token, Namespaces: availability}
+	readers := make([]*reader, 5)
+	for n := range readers {
+		readers[n] = live(t, dial, cluster[0], ask)
+	}
+	stop := writers(t, 2, func(_, round int) { publish(t, cluster[1], service, alert("branch:b1", fmt.Sprint(round))) })
+	for _, r := range readers {
+		r.until(t, Event)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		cluster[0].Stop()
+	}()
+	for _, r := range readers {
+		require.Equal(t, "draining", r.until(t, GoAway).Reason)
+		n := r.until(t, End)
+		require.Equal(t, "draining", n.Reason)
+	}
+	<-stopped
+	stop()
+	last := publish(t, cluster[1], service, alert("branch:b1", "the end"))
+	whole := logged(t, cluster[1], token, "")
+	for _, r := range readers {
+		again := listen(t, dial, cluster[1], Ask{Token: token, Namespaces: availability, Cursor: r.cursor})
+		again.reach(t, last)
+		same(t, whole, append(r.heard, again.heard...))
+	}
+}
+
+// pause has a reader that does not read while more is published than all
+// buffers on the way hold.
+func pause(t *testing.T, dial Dialer) {
+	t.Helper()
+	const events = 600
+	cluster := apptest.Cluster(t, 2)
+	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
+	ask := Ask{Token: token, Namespaces: availability}
+	slow := live(t, dial, cluster[0], ask)
+	quick := live(t, dial, cluster[0], ask)
+	for n := 0; n < events; n += 50 {
+		publish(t, cluster[1], service, alerts(50, "branch:b1", nineKB))
+		quick.hear(t, n+50) // is not held up
+	}
+	slow.hear(t, events)
+	same(t, logged(t, cluster[1], token, ""), slow.heard)
+	last := publish(t, cluster[1], service, alert("branch:b1", "and goes on"))
+	slow.reach(t, last)
+	require.Len(t, slow.heard, events+1)
+}
