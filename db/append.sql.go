@@ -16,7 +16,6 @@ const eventAppendBatch = `-- name: EventAppendBatch :one
 SELECT
     coalesce(first_position, 0)::bigint AS first_position,
     coalesce(epoch, 0)::bigint AS epoch,
-    coalesce(recorded_at, 'epoch')::timestamptz AS recorded_at,
     coalesce(versions, '{}')::bigint[] AS versions,
     coalesce(known, '{}')::integer[] AS known,
     coalesce(known_positions, '{}')::bigint[] AS known_positions,
@@ -57,7 +56,6 @@ type EventAppendBatchParams struct {
 type EventAppendBatchRow struct {
 	FirstPosition   int64
 	Epoch           int64
-	RecordedAt      time.Time
 	Versions        []int64
 	Known           []int32
 	KnownPositions  []int64
@@ -93,7 +91,6 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 	err := row.Scan(
 		&i.FirstPosition,
 		&i.Epoch,
-		&i.RecordedAt,
 		&i.Versions,
 		&i.Known,
 		&i.KnownPositions,
@@ -104,8 +101,9 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 }
 
 const eventMatchDrafts = `-- name: EventMatchDrafts :many
-SELECT e.position, e.epoch, e.id, e.stream, e.version,
-    (e.namespace = d.namespace AND e.type = d.type AND e.rooms = string_to_array(d.rooms, E'\x1f')
+SELECT e.position, e.stream, e.version,
+    (e.namespace = d.namespace AND e.type = d.type
+        AND e.rooms @> string_to_array(d.rooms, E'\x1f') AND e.rooms <@ string_to_array(d.rooms, E'\x1f')
         AND coalesce(e.stream, '') = d.stream AND e.correlation_id = d.correlation_id
         AND e.data = d.data)::boolean AS same
 FROM (SELECT unnest($1::bigint[]) AS position, unnest($2::text[]) AS namespace,
@@ -126,8 +124,6 @@ type EventMatchDraftsParams struct {
 
 type EventMatchDraftsRow struct {
 	Position int64
-	Epoch    int64
-	ID       pgtype.UUID
 	Stream   *string
 	Version  *int64
 	Same     bool
@@ -154,8 +150,6 @@ func (q *Queries) EventMatchDrafts(ctx context.Context, db DBTX, arg EventMatchD
 		var i EventMatchDraftsRow
 		if err := rows.Scan(
 			&i.Position,
-			&i.Epoch,
-			&i.ID,
 			&i.Stream,
 			&i.Version,
 			&i.Same,

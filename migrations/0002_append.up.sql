@@ -55,7 +55,7 @@ CREATE FUNCTION tailroom.append_batch(
     tenants text[], namespaces text[], types text[], schema_versions integer[], ids uuid[], rooms text[],
     heads integer[], ordinals bigint[], occurred_ats timestamptz[], actors text[],
     correlation_ids text[], causation_ids uuid[], reply_bys timestamptz[], datas jsonb[],
-    OUT first_position bigint, OUT epoch bigint, OUT recorded_at timestamptz, OUT versions bigint[],
+    OUT first_position bigint, OUT epoch bigint, OUT versions bigint[],
     OUT known integer[], OUT known_positions bigint[], OUT conflicts integer[], OUT current_versions bigint[])
 LANGUAGE plpgsql
 -- A probe for each id must stay an index scan: the window may grow by a million
@@ -65,7 +65,8 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 AS $$
 #variable_conflict use_column
 DECLARE
-    fresh integer;
+    fresh       integer;
+    recorded_at timestamptz;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'append_batch needs READ COMMITTED: under % the snapshot is older than the lock',

@@ -2,7 +2,6 @@
 SELECT
     coalesce(first_position, 0)::bigint AS first_position,
     coalesce(epoch, 0)::bigint AS epoch,
-    coalesce(recorded_at, 'epoch')::timestamptz AS recorded_at,
     coalesce(versions, '{}')::bigint[] AS versions,
     coalesce(known, '{}')::integer[] AS known,
     coalesce(known_positions, '{}')::bigint[] AS known_positions,
@@ -18,8 +17,9 @@ FROM tailroom.append_batch(
 -- name: EventMatchDrafts :many
 -- Whether events that are in the log already have the content of the drafts
 -- that brought their ids again.
-SELECT e.position, e.epoch, e.id, e.stream, e.version,
-    (e.namespace = d.namespace AND e.type = d.type AND e.rooms = string_to_array(d.rooms, E'\x1f')
+SELECT e.position, e.stream, e.version,
+    (e.namespace = d.namespace AND e.type = d.type
+        AND e.rooms @> string_to_array(d.rooms, E'\x1f') AND e.rooms <@ string_to_array(d.rooms, E'\x1f')
         AND coalesce(e.stream, '') = d.stream AND e.correlation_id = d.correlation_id
         AND e.data = d.data)::boolean AS same
 FROM (SELECT unnest(@positions::bigint[]) AS position, unnest(@namespaces::text[]) AS namespace,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -62,15 +63,18 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	a := &api{Config: c}
+	events, event := compress(a.answer(a.list)), compress(a.answer(a.get))
+	types := compress(a.answer(a.catalog))
+	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
-		"/v1/events":      {"GET": compress(a.answer(a.list)), "POST": a.answer(a.publish)},
-		"/v1/events/{id}": {"GET": compress(a.answer(a.get))},
-		"/v1/catalog":     {"GET": compress(a.answer(a.catalog))},
+		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
+		"/v1/events/{id}": {"GET": event, "HEAD": event},
+		"/v1/catalog":     {"GET": types, "HEAD": types},
 		"/v1/stream":      {"GET": a.unlessDraining(c.Stream)},
 		"/v1/ws":          {"GET": a.unlessDraining(c.Socket)},
-		"/healthz":        {"GET": http.HandlerFunc(a.healthz)},
-		"/readyz":         {"GET": http.HandlerFunc(a.readyz)},
-		"/metrics":        {"GET": c.Metrics},
+		"/healthz":        {"GET": alive, "HEAD": alive},
+		"/readyz":         {"GET": ready, "HEAD": ready},
+		"/metrics":        {"GET": c.Metrics, "HEAD": c.Metrics},
 	}
 	mux := http.NewServeMux()
 	for path, methods := range routes {
@@ -84,20 +88,9 @@ func New(c Config) (http.Handler, error) {
 
 // byMethod tells who uses the wrong method which are right.
 func byMethod(methods map[string]http.Handler) http.Handler {
-	allowed := make([]string, 0, len(methods)+1)
-	for method := range methods {
-		allowed = append(allowed, method)
-		if method == http.MethodGet {
-			allowed = append(allowed, http.MethodHead)
-		}
-	}
-	slices.Sort(allowed)
+	allowed := slices.Sorted(maps.Keys(methods))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
-		if h := methods[method]; h != nil {
+		if h := methods[r.Method]; h != nil {
 			h.ServeHTTP(w, r)
 			return
 		}

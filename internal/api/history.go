@@ -17,6 +17,7 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/session"
 )
 
 const (
@@ -24,8 +25,6 @@ const (
 	maxLimit     = 10_000
 	// queryTimeout bounds a query of the log; a client's patience is shorter.
 	queryTimeout = 30 * time.Second
-	// snapshotPath is where a client whose cursor cannot be served gets the state.
-	snapshotPath = "/v1/state"
 )
 
 // list answers GET /v1/events.
@@ -45,21 +44,13 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 		slog.WarnContext(ctx, "a query of the log failed", "component", "api", "error", err)
 		return problem.New(problem.Unavailable, "the log could not be read in time").RetryAfter(time.Second)
 	}
-	if q.After < listing.Bounds.Floor && !strings.EqualFold(earliest(r), "earliest") {
+	if after := r.URL.Query().Get("after"); after != "" && after != "earliest" && q.After < listing.Bounds.Floor {
 		return a.gone(ctx, event.Cursor{Epoch: listing.Bounds.Tip.Epoch, Position: q.After})
 	}
 	if strings.Contains(r.Header.Get("Accept"), typeNDJSON) {
 		return writeLines(ctx, w, listing)
 	}
 	return a.writePage(ctx, w, q, listing)
-}
-
-// earliest is the request's after, as written.
-func earliest(r *http.Request) string {
-	if after := r.URL.Query().Get("after"); after != "" {
-		return after
-	}
-	return "earliest"
 }
 
 // query reads the parameters of a listing.
@@ -73,6 +64,11 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	}
 	for _, namespace := range q.Namespaces {
 		if err := a.Catalog.Known(namespace); err != nil {
+			return q, err
+		}
+	}
+	for _, name := range q.Types {
+		if err := a.knownType(q.Namespaces, name); err != nil {
 			return q, err
 		}
 	}
@@ -117,42 +113,59 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	return q, err
 }
 
+// knownType returns unknown_type for a type that none of the namespaces has.
+func (a *api) knownType(namespaces []string, name string) error {
+	var err error
+	for _, namespace := range namespaces {
+		if _, err = a.Catalog.Lookup(namespace, name); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // between reads the cursors that a listing lies between.
 func (a *api) between(ctx context.Context, q *eventlog.Query, v url.Values) error {
 	if before := v.Get("before"); before != "" {
-		c, err := event.ParseCursor(before)
+		position, err := a.locate(ctx, "before", before)
 		if err != nil {
-			return problem.New(problem.InvalidCursor, err.Error()).With("path", "before")
+			return err
 		}
-		q.Before = c.Position
+		q.Before = position
+		if position == 0 {
+			q.Before = -1 // nothing lies before the first event; 0 would not limit
+		}
 	}
 	after := v.Get("after")
 	if after == "" || after == "earliest" {
 		return nil
 	}
-	start, err := event.ParseStart(after)
+	var err error
+	q.After, err = a.locate(ctx, "after", after)
+	return err
+}
+
+// locate returns the position of a cursor, which the log must be able to serve.
+func (a *api) locate(ctx context.Context, name, value string) (int64, error) {
+	start, err := event.ParseStart(value)
 	if err != nil {
-		return problem.New(problem.InvalidCursor, err.Error()).With("path", "after")
+		return 0, problem.New(problem.InvalidCursor, err.Error()).With("path", name)
 	}
 	cursor, reset, err := a.Locator.Locate(ctx, start)
 	if err != nil {
 		slog.WarnContext(ctx, "a cursor could not be located", "component", "api", "error", err)
-		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+		return 0, problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
 	}
 	if reset != nil {
-		return goneAs(reset)
+		return 0, goneAs(reset)
 	}
-	q.After = cursor.Position
-	return nil
+	return cursor.Position, nil
 }
 
 // gone answers for a cursor that fell below the floor while it was read from.
 func (a *api) gone(ctx context.Context, c event.Cursor) error {
 	_, reset, err := a.Locator.Locate(ctx, event.Start{Origin: event.At, Cursor: c})
-	if err != nil {
-		return err
-	}
-	if reset == nil {
+	if err != nil || reset == nil {
 		return problem.New(problem.Unavailable, "the log moved on while it was read").RetryAfter(time.Second)
 	}
 	return goneAs(reset)
@@ -165,7 +178,7 @@ func goneAs(r *event.Reset) *problem.Error {
 			"take a snapshot, then go on from resume"
 	}
 	return problem.New(code, detail).With("reason", r.Reason).With("oldest", r.Oldest).
-		With("resume", r.Resume).With("snapshot", snapshotPath)
+		With("resume", r.Resume).With("snapshot", session.SnapshotPath)
 }
 
 func timeParameter(v url.Values, name string) (time.Time, error) {

@@ -42,7 +42,7 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 	scanner := bufio.NewScanner(r.Body)
 	scanner.Buffer(nil, int(a.MaxBody))
 	number := 0
-	for scanner.Scan() {
+	for expectBody(w); scanner.Scan(); expectBody(w) {
 		if number++; number > maxLines {
 			l.ahead = append(l.ahead, waiting{number: number, err: problem.New(problem.TooLarge,
 				"too many lines in one request; this one and what follows was not read").With("limit", maxLines)})

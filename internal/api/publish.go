@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"time"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
@@ -19,6 +20,15 @@ const (
 	typeJSON   = "application/json"
 	typeNDJSON = "application/x-ndjson"
 )
+
+// bodyTimeout is how long a JSON body, or one line of NDJSON, may take to come.
+const bodyTimeout = 30 * time.Second
+
+// expectBody bounds the wait for what comes next of a request's body.
+func expectBody(w http.ResponseWriter) {
+	// Where the connection knows no deadlines, the client's patience ends it.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+}
 
 // publish answers POST /v1/events.
 func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
@@ -44,6 +54,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) publishGroup(w http.ResponseWriter, r *http.Request, grant access.Grant) error {
+	expectBody(w)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBody))
 	if err != nil {
 		return bodyError(err)

@@ -48,14 +48,14 @@ type App struct {
 	listener net.Listener
 	server   *http.Server
 
-	reads, appends *pgxpool.Pool
-	log            *eventlog.Log
-	appender       *eventlog.Appender
-	hub            *hub.Hub
-	notifications  *listen.Listener
-	sessions       *session.Registry
-	sockets        *ws.Handler
-	draining       atomic.Bool
+	live, queries, appends *pgxpool.Pool
+	log                    *eventlog.Log // on live
+	appender               *eventlog.Appender
+	hub                    *hub.Hub
+	notifications          *listen.Listener
+	sessions               *session.Registry
+	sockets                *ws.Handler
+	draining               atomic.Bool
 }
 
 // Build makes an instance that is ready to Run. The logger is slog's default.
@@ -73,7 +73,8 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 		}
 	}
 	if c.Migrate {
-		if err := migrations.Up(ctx, string(c.DatabaseURL)); err != nil {
+		// Not through a pooler, on whose connection the lock would stay behind.
+		if err := migrations.Up(ctx, string(c.ListenURL())); err != nil {
 			return nil, err
 		}
 	}
@@ -91,13 +92,18 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 // openLog connects what reads and writes the log.
 func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err error) {
 	c := a.config
-	if a.reads, err = newPool(ctx, string(c.DatabaseURL), "read", c.DatabaseConns, readTimeout); err != nil {
+	// History has connections of its own: slow queries must not hold up what is
+	// live.
+	if a.live, err = newPool(ctx, string(c.DatabaseURL), "live", liveConns, readTimeout); err != nil {
+		return err
+	}
+	if a.queries, err = newPool(ctx, string(c.DatabaseURL), "query", c.DatabaseConns, readTimeout); err != nil {
 		return err
 	}
 	if a.appends, err = newPool(ctx, string(c.DatabaseURL), "append", 1, appendTimeout); err != nil {
 		return err
 	}
-	a.log = eventlog.New(a.reads)
+	a.log = eventlog.New(a.live)
 	if err := a.log.MakePartitions(ctx); err != nil {
 		return fmt.Errorf("the database is not usable: %w", err)
 	}
@@ -143,7 +149,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Metrics: registry,
 	})
 	handler, err := api.New(api.Config{
-		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: a.log, Locator: a.hub,
+		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: eventlog.New(a.queries), Locator: a.hub,
 		Health: a.health, MaxBody: c.MaxMessageBytes, Stream: stream, Socket: a.sockets,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
@@ -227,11 +233,10 @@ func (a *App) release() {
 	if a.listener != nil {
 		_ = a.listener.Close() // Serve has closed it, or never had it
 	}
-	if a.appends != nil {
-		a.appends.Close()
-	}
-	if a.reads != nil {
-		a.reads.Close()
+	for _, pool := range []*pgxpool.Pool{a.appends, a.queries, a.live} {
+		if pool != nil {
+			pool.Close()
+		}
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 )
 
 const (
+	// liveConns serve the tail, cold pages, and the comparison of retries.
+	liveConns = 8
 	// readTimeout ends a query that no client waits for any more.
 	readTimeout = 30 * time.Second
 	// appendTimeout is shorter than the appender's patience with one attempt:

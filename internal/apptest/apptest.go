@@ -6,6 +6,7 @@ package apptest
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -93,5 +94,16 @@ func TokenUntil(t testing.TB, expires time.Time, role access.Role, company strin
 }
 
 // Client is what tests send requests with: it keeps no connection, so that
-// none is left when a test ends.
-var Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+// none is left when a test ends, and its connections' buffers do not grow, so
+// that a reader who pauses holds the server up.
+var Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: Dial}}
+
+// Dial connects as Client does.
+func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, address)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		err = tcp.SetReadBuffer(64 << 10)
+	}
+	return conn, err
+}

@@ -79,9 +79,11 @@ func (c *Catalog) Known(namespace string) error {
 	if slices.Contains(c.names, namespace) {
 		return nil
 	}
-	return problem.New(problem.UnknownNamespace,
-		fmt.Sprintf("there is no namespace %.64q; there are %s", namespace, strings.Join(c.names, ", "))).
-		With("allowed", c.names)
+	detail := fmt.Sprintf("there is no namespace %.64q; there are %s", namespace, strings.Join(c.names, ", "))
+	if namespace == "" {
+		detail = "a namespace is missing; there are " + strings.Join(c.names, ", ")
+	}
+	return problem.New(problem.UnknownNamespace, detail).With("allowed", c.names)
 }
 
 // JSON is the body of GET /v1/catalog. The slice is shared.

@@ -43,7 +43,7 @@ func settings(c *Config) []setting {
 		{"TAILROOM_WINDOW_BYTES", "128MiB", "`size` of the window of recent events in memory", size(&c.WindowBytes, 64<<10, 1<<40)},
 		{"TAILROOM_MAX_EVENT_BYTES", "256KiB", "largest `size` of an event's data", size(&c.MaxEventBytes, 1<<10, 16<<20)},
 		{"TAILROOM_MAX_MESSAGE_BYTES", "4MiB", "largest `size` of a message or a request's body", size(&c.MaxMessageBytes, 1<<10, 64<<20)},
-		{"TAILROOM_MAX_ROOMS", "1000", "largest `number` of rooms that a session can follow", number(&c.MaxRooms, 1, 100_000)},
+		{"TAILROOM_MAX_ROOMS", "1000", "largest `number` of rooms that a session can name", number(&c.MaxRooms, 1, 100_000)},
 
 		{"TAILROOM_HEARTBEAT", "25s", "`time` between heartbeats", duration(&c.Heartbeat)},
 		{"TAILROOM_WRITE_TIMEOUT", "20s", "`time` without a byte written after which a connection is cut", duration(&c.WriteTimeout)},

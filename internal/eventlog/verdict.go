@@ -12,7 +12,7 @@ import (
 
 // What can become of a publish.
 var (
-	// ErrIDReused says that an id belongs to an event with other content.
+	// ErrIDReused is wrapped by IDReusedError.
 	ErrIDReused = errors.New("the id was used before, with other content")
 	// ErrPartialDuplicate says that some ids of a group are known, others not.
 	ErrPartialDuplicate = errors.New("some events of the group are in the log already, others are not")
@@ -26,6 +26,17 @@ var (
 	// ErrRefused says that PostgreSQL cannot store a value of the group.
 	ErrRefused = errors.New("PostgreSQL refuses a value of the group")
 )
+
+// IDReusedError says that the id of an event of the group belongs to an event
+// with other content.
+type IDReusedError struct{ Index int }
+
+func (e *IDReusedError) Error() string {
+	return fmt.Sprintf("event %d of the group: %v", e.Index, ErrIDReused)
+}
+
+// Unwrap makes it an ErrIDReused.
+func (e *IDReusedError) Unwrap() error { return ErrIDReused }
 
 // Conflict is a stream that has another version than the expected one.
 type Conflict struct {
@@ -123,6 +134,10 @@ func (l *Log) settle(ctx context.Context, g *pending, known []int64) ([]event.Re
 	if err != nil {
 		return nil, err
 	}
+	epochs, err := l.Epochs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	receipts := make([]event.Receipt, len(g.drafts))
 	complete := true
 	for i, position := range known {
@@ -132,10 +147,10 @@ func (l *Log) settle(ctx context.Context, g *pending, known []int64) ([]event.Re
 		}
 		m, found := matches[position]
 		if found && !m.Same {
-			return nil, fmt.Errorf("%w: %s", ErrIDReused, g.drafts[i].ID)
+			return nil, &IDReusedError{Index: i}
 		}
 		receipts[i] = event.Receipt{
-			Cursor: event.Cursor{Epoch: m.Epoch, Position: position}, ID: g.drafts[i].ID,
+			Cursor: epochs.At(position), ID: g.drafts[i].ID,
 			Stream: orZero(m.Stream), Version: orZero(m.Version), Duplicate: !g.tried,
 		}
 	}

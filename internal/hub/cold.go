@@ -27,7 +27,7 @@ func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Curs
 	result := h.cold.DoChan(coldKey(keys, after), func() (any, error) {
 		h.slots <- struct{}{}
 		defer func() { <-h.slots }()
-		readCtx, cancel := context.WithTimeout(context.Background(), coldTimeout)
+		readCtx, cancel := context.WithTimeout(h.life, coldTimeout)
 		defer cancel()
 		h.metrics.coldReads.Inc()
 		return h.log.Page(readCtx, keys, after.Position, coldRows)

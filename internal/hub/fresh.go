@@ -15,6 +15,7 @@ const freshTimeout = 5 * time.Second
 // at once. Unlike a single flight's joiner, nobody gets an answer to a query
 // that was sent before he asked: it could miss what he knows is committed.
 type fresh struct {
+	life context.Context //nolint:containedctx // the hub's
 	read func(context.Context) (event.Bounds, error)
 
 	mu     sync.Mutex
@@ -58,7 +59,7 @@ func (f *fresh) fly() {
 		if present == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), freshTimeout)
+		ctx, cancel := context.WithTimeout(f.life, freshTimeout)
 		present.bounds, present.err = f.read(ctx)
 		cancel()
 		close(present.done)

@@ -54,10 +54,12 @@ type Hub struct {
 	metrics   *Metrics
 
 	wake   chan struct{} // capacity 1: the log may have grown
-	hinted atomic.Int64  // the position last heard of
+	hinted atomic.Int64  // the highest position heard of
 
 	position atomic.Int64 // tip.Position, for Wake
 
+	life  context.Context //nolint:containedctx // of reads that several readers share: it ends with Run
+	end   context.CancelFunc
 	fresh fresh
 	cold  singleflight.Group
 	slots chan struct{} // admission of cold reads
@@ -79,7 +81,8 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, coldSlots),
 		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
 	}
-	h.fresh.read = c.Log.Bounds
+	h.life, h.end = context.WithCancel(context.WithoutCancel(ctx))
+	h.fresh = fresh{life: h.life, read: c.Log.Bounds}
 	b, err := c.Log.Bounds(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +101,9 @@ func (h *Hub) Wake(last int64) {
 	if last != 0 && last <= h.position.Load() {
 		return // another hint of it came first
 	}
-	h.hinted.Store(last)
+	if last > h.hinted.Load() {
+		h.hinted.Store(last)
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -121,6 +126,7 @@ func (h *Hub) Degraded() string {
 
 // Run follows the log until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
+	defer h.end()
 	poll := time.NewTimer(h.pollEvery())
 	defer poll.Stop()
 	for {

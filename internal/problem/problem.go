@@ -1,7 +1,7 @@
 // Package problem is the one table of what can go wrong in public: each code
 // of the protocol with its HTTP status and title. Whatever a client is told
 // about a failure is a *Error from here; anything else is answered as
-// "unavailable" or "internal" without its text, which goes to the log.
+// "internal" without its text, which goes to the log.
 //
 // HTTP shows an Error as RFC 9457 problem+json, sockets as an error or reply
 // message; both carry the same code, text and fields.

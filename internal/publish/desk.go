@@ -28,6 +28,13 @@ const (
 	maxEventRooms = 100
 )
 
+// refusals are the codes that a publish is refused with.
+var refusals = []problem.Code{
+	problem.InvalidJSON, problem.InvalidParameter, problem.InvalidRoom, problem.UnknownNamespace, problem.UnknownType,
+	problem.SchemaViolation, problem.Forbidden, problem.TooLarge, problem.VersionConflict, problem.IDReused,
+	problem.PartialDuplicate, problem.Overloaded, problem.Unavailable, problem.Internal,
+}
+
 // Desk takes publishes in. It is safe for concurrent use.
 type Desk struct {
 	catalog  *catalog.Catalog
@@ -51,6 +58,9 @@ func NewDesk(c *catalog.Catalog, a *eventlog.Appender, maxEvent int, reg prometh
 	}
 	for _, namespace := range c.Namespaces() {
 		d.accepted.WithLabelValues(namespace)
+	}
+	for _, code := range refusals {
+		d.refused.WithLabelValues(string(code))
 	}
 	return d
 }
@@ -159,9 +169,6 @@ func (d *Desk) draft(grant access.Grant, raw []byte, now time.Time, draft *event
 	if grant.Tenant == "" {
 		return invalid("companyId", "a platform-wide token must name the company: companyId")
 	}
-	if in.Namespace == "" || in.Type == "" {
-		return invalid("", "an event is a JSON object with a namespace, a type and data")
-	}
 	typ, err := d.catalog.Lookup(in.Namespace, in.Type)
 	if err != nil {
 		return err
@@ -260,10 +267,12 @@ func explain(err error, drafts []event.Draft) error {
 	if conflict, ok := errors.AsType[*eventlog.VersionConflictError](err); ok {
 		return versionConflict(conflict)
 	}
-	switch {
-	case errors.Is(err, eventlog.ErrIDReused):
+	if reused, ok := errors.AsType[*eventlog.IDReusedError](err); ok {
 		return problem.New(problem.IDReused, "an event with this id exists, with other content: "+
-			"a retry must repeat the event, a new event needs a new id")
+			"a retry must repeat the event, a new event needs a new id").
+			With("index", reused.Index).With("id", drafts[reused.Index].ID)
+	}
+	switch {
 	case errors.Is(err, eventlog.ErrPartialDuplicate):
 		return problem.New(problem.PartialDuplicate, "some events of the group are published already, others are not: "+
 			"a retry must repeat the whole group")

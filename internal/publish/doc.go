@@ -5,6 +5,6 @@
 //
 // Errors are *problem.Error, ready to be shown.
 //
-//	input.go   Input: an event as publishers write it
+//	input.go   input: an event as publishers write it
 //	desk.go    Desk: from inputs to drafts to receipts
 package publish

@@ -100,8 +100,9 @@ func parseTime(field string, s *string, absent time.Time) (time.Time, error) {
 		return absent, nil
 	}
 	t, err := time.Parse(time.RFC3339, *s)
+	t = t.UTC()
 	if err != nil || t.Year() < 1 || t.Year() > 9999 || t.IsZero() {
 		return time.Time{}, invalid(field, field+" is an RFC 3339 time, such as 2026-01-31T18:30:00Z")
 	}
-	return t.UTC().Truncate(time.Microsecond), nil
+	return t.Truncate(time.Microsecond), nil
 }

@@ -7,6 +7,10 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
+// SnapshotPath is where a client whose cursor cannot be served gets the state
+// that it has missed the way to.
+const SnapshotPath = "/v1/state"
+
 // Kind says what a Frame is.
 type Kind int
 

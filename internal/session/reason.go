@@ -25,5 +25,10 @@ var (
 	CursorInvalid   = Reason{4106, "cursor_invalid"}
 )
 
+// reasons are those that a session can end with.
+var reasons = []Reason{
+	Gone, Draining, Internal, Slow, HeartbeatMissed, TokenExpired,
+}
+
 // Error makes a Reason an error, so that a Sink can end its session with one.
 func (r Reason) Error() string { return "the session ends: " + r.Name }

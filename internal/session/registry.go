@@ -45,6 +45,9 @@ func NewRegistry(reg prometheus.Registerer) *Registry {
 			Buckets: []float64{1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600},
 		}),
 	}
+	for _, reason := range reasons {
+		r.closed.WithLabelValues(reason.Name)
+	}
 	for _, transport := range []string{"websocket", "sse"} {
 		r.opened.WithLabelValues(transport)
 		for _, role := range access.Roles {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/tailroom/tailroom/internal/access"
@@ -47,8 +48,9 @@ type Session struct {
 	beatAt  time.Time
 	retryAt time.Time   // zero: no retry
 	leaveAt time.Time   // zero: no drain
-	timer   *time.Timer // signals when something is due
+	timer   *time.Timer // rings when something is due
 	armed   time.Time   // and that is when
+	rung    atomic.Bool
 	done    chan struct{}
 	frame   Frame
 }
@@ -146,7 +148,7 @@ func (s *Session) Run(ctx context.Context) Reason {
 	// arrived together must not beat together for ever.
 	s.beatAt = time.Now().Add(s.heartbeat/2 + rand.N(s.heartbeat/2))
 	s.armed = s.beatAt
-	s.timer = time.AfterFunc(time.Until(s.armed), s.mailbox.signal)
+	s.timer = time.AfterFunc(time.Until(s.armed), s.ring)
 	defer s.timer.Stop()
 	err := s.loop(ctx)
 	if reason, ok := errors.AsType[Reason](err); ok {
@@ -186,11 +188,19 @@ func (s *Session) attend(ctx context.Context) error {
 			return err
 		}
 	}
-	if now := time.Now(); !now.Before(s.armed) {
+	// The timer is asked, not the clock: were that set back in between, nobody
+	// would ever arm the timer again.
+	if s.rung.Swap(false) {
 		s.armed = time.Time{}
-		return s.tick(ctx, now)
+		return s.tick(ctx, time.Now())
 	}
 	return nil
+}
+
+// ring is for the timer.
+func (s *Session) ring() {
+	s.rung.Store(true)
+	s.mailbox.signal()
 }
 
 // read sends one batch and reports whether there is more to read at once.
@@ -202,14 +212,17 @@ func (s *Session) read(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return s.readFailed(ctx, err)
 	}
+	// Only a batch that says "nothing new" leaves the cursor where it is.
+	moved := b.Next.Position - s.cursor.Position
+	if nothingNew := b.Live && len(b.Entries) == 0; moved < 0 || moved == 0 && !nothingNew {
+		slog.ErrorContext(ctx, "a read neither waited, nor failed, nor moved the cursor on",
+			"component", "session", "cursor", s.cursor.String(), "next", b.Next.String())
+		return false, Internal
+	}
 	if len(b.Entries) > 0 {
 		if err := s.send(Frame{Kind: Events, Entries: b.Entries, Cursor: b.Next}); err != nil {
 			return false, err
 		}
-	} else if !b.Live && b.Next == s.cursor {
-		slog.ErrorContext(ctx, "a read neither waited, nor failed, nor moved the cursor",
-			"component", "session", "cursor", s.cursor.String())
-		return false, Internal
 	}
 	s.cursor = b.Next
 	switch {

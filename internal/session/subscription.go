@@ -175,7 +175,7 @@ func (s subscriptions) topics(grant access.Grant) []event.Topic {
 func (s subscriptions) joined(grant access.Grant) map[string][]string {
 	joined := make(map[string][]string, len(s))
 	for _, f := range s {
-		rooms := slices.Clone(f.rooms)
+		rooms := append([]string{}, f.rooms...) // a list in JSON, even when empty
 		if f.all {
 			rooms = append(rooms, grant.Rooms()...)
 		}

@@ -34,8 +34,6 @@ const (
 	minRetry = time.Second
 	// writeSlice is how much is written under one deadline.
 	writeSlice = 16 << 10
-	// snapshotPath is where a client whose cursor was reset gets the state.
-	snapshotPath = "/v1/state"
 )
 
 // Log is what a stream needs of the hub.
@@ -188,7 +186,7 @@ func (s *stream) append(b []byte, f *session.Frame) []byte {
 		b = appendControl(s.appendID(b, f.Cursor), "live", map[string]any{"cursor": f.Cursor})
 	case session.Reset:
 		b = appendControl(s.appendID(b, f.Reset.Resume), "reset", map[string]any{
-			"reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume, "snapshot": snapshotPath,
+			"reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume, "snapshot": session.SnapshotPath,
 		})
 	case session.Degraded:
 		b = appendControl(b, "degraded", map[string]any{"reason": f.Text})

@@ -95,7 +95,7 @@ func drain(t *testing.T, dial Dialer) {
 // buffers on the way hold.
 func pause(t *testing.T, dial Dialer) {
 	t.Helper()
-	const events = 600
+	const events = 550
 	cluster := apptest.Cluster(t, 2)
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	ask := Ask{Token: token, Namespaces: availability}

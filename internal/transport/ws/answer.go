@@ -4,13 +4,9 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/google/uuid"
-
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 )
-
-func newSessionID() string { return uuid.NewString() }
 
 // answer does what a message asks for. What it returns is wrong with the
 // message as such; a refused command is answered by a reply.
@@ -19,7 +15,8 @@ func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
 	case "subscribe", "unsubscribe":
 		return c.follow(m)
 	case "publish":
-		return c.publish(ctx, m)
+		c.publish(ctx, m)
+		return nil
 	case "auth":
 		c.renew(ctx, m)
 		return nil
@@ -87,27 +84,23 @@ func (c *conn) renew(ctx context.Context, m *message) {
 
 // publish submits the events in the order they came and replies when the log
 // has taken them, while the connection is read on.
-func (c *conn) publish(ctx context.Context, m *message) *problem.Error {
-	if len(m.Events) == 0 {
-		return problem.New(problem.InvalidMessage, "there are no events to publish").With("path", "events")
-	}
+func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
 	}
 	pending, err := c.handler.Publisher.Submit(c.grant, c, m.Events)
 	if err != nil {
 		c.reply(m.Ref, err, nil)
-		return nil
+		return
 	}
 	select {
 	case c.publishing <- struct{}{}:
 	case <-ctx.Done():
-		return nil
+		return
 	}
 	c.handler.conns.Go(func() {
 		defer func() { <-c.publishing }()
 		receipts, err := pending.Wait(ctx)
 		c.reply(m.Ref, err, map[string]any{"events": publish.Results(receipts)})
 	})
-	return nil
 }

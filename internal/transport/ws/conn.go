@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
@@ -39,13 +40,13 @@ type conn struct {
 	remote  string
 
 	session    *session.Session // set by the hello
+	id         string           // the session's, for the logs
 	subject    string
 	grant      access.Grant  // the reader's copy
 	publishing chan struct{} // made at the first publish
 	invalid    int
 
 	leaving atomic.Bool // a goodbye was said
-	pinged  bool        // the session's own
 }
 
 func (c *conn) onPing(_ context.Context, payload []byte) bool {
@@ -63,7 +64,7 @@ func (c *conn) serve(ctx context.Context) {
 		cancel()
 	})
 	reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
-	slog.InfoContext(ctx, "session ended", "component", "ws", "remote", c.remote, "subject", c.subject,
+	slog.InfoContext(ctx, "session ended", "component", "ws", "session", c.id, "subject", c.subject,
 		"reason", reason.Name, "cursor", c.session.Cursor().String())
 	c.end(reason)
 	reading.Wait()
@@ -79,9 +80,11 @@ func (c *conn) end(err error) {
 	c.close(reason)
 }
 
-// close says why and waits a while for the client's own close. Nothing of ours
-// is written behind the close frame.
+// close says why and waits a while for the client's own close, but not longer
+// than the instance lives. Nothing of ours is written behind the close frame.
 func (c *conn) close(reason session.Reason) {
+	waited := context.AfterFunc(c.handler.ctx, func() { _ = c.line.Conn.Close() })
+	defer waited()
 	c.line.finish()
 	_ = c.ws.Close(websocket.StatusCode(reason.Code), reason.Name)
 }
@@ -112,8 +115,8 @@ func (c *conn) next() ([]byte, error) {
 // before the connection closes for it.
 func (c *conn) hello(ctx context.Context) error {
 	c.ws.SetReadLimit(-1) // ours names the reason
-	cut := context.AfterFunc(ctx, func() { _ = c.ws.CloseNow() })
-	defer cut()
+	spare := context.AfterFunc(ctx, func() { _ = c.line.Conn.Close() })
+	defer spare()
 	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() { c.close(session.HelloTimeout) })
 	defer tooLate.Stop()
 	data, err := c.next()
@@ -144,6 +147,8 @@ func (c *conn) hello(ctx context.Context) error {
 	if m != nil {
 		ref = m.Ref
 	}
+	c.handler.metrics.refused.WithLabelValues(string(p.Code)).Inc()
+	slog.DebugContext(ctx, "a hello was refused", "component", "ws", "remote", c.remote, "code", p.Code, "detail", p.Detail)
 	c.complain(ref, p)
 	return reasonFor(p.Code)
 }
@@ -205,10 +210,12 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	if err != nil {
 		return err
 	}
-	slog.InfoContext(ctx, "session begins", "component", "ws", "remote", c.remote, "subject", grant.Subject,
-		"company", grant.Tenant, "role", grant.Role, "client", m.Client.Name, "cursor", cursor.String())
+	c.id = uuid.NewString()
+	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.id, "remote", c.remote,
+		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
+		"client", m.Client.Name, "client_version", m.Client.Version, "cursor", cursor.String())
 	return c.say(map[string]any{
-		"type": "welcome", "session": newSessionID(), "instance": c.handler.Instance,
+		"type": "welcome", "session": c.id, "instance": c.handler.Instance,
 		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
 		"rooms": c.session.Joined(),
 	})

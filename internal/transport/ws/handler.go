@@ -172,6 +172,7 @@ type metrics struct {
 	bytes    prometheus.Counter
 	messages prometheus.Counter
 	invalid  prometheus.Counter
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -189,6 +190,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		invalid: f.NewCounter(prometheus.CounterOpts{
 			Name: "tailroom_received_invalid_total", Help: "Of those, messages that were refused as invalid.",
 		}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "tailroom_hello_refused_total", Help: "Connections whose hello was refused, by error code.",
+		}, []string{"code"}),
 	}
 }
 

@@ -27,7 +27,7 @@ func TestHello_IsWelcomed(t *testing.T) {
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), `{"namespace":"/orders","type":"newOrder","data":{"orderId":"1","branchId":"b7"}}`)
 	sessions := map[string]bool{}
 	for token, rooms := range map[string]map[string][]string{
-		apptest.Token(t, access.Web, "c1"):                  {"/orders": {"company:c1"}, "/availability": {"branch:b9"}},
+		apptest.Token(t, access.Web, "c1"):                   {"/orders": {"company:c1"}, "/availability": {"branch:b9"}},
 		apptest.Token(t, access.DesktopApp, "c1", "b9", "x"): {"/orders": {"branch:b9", "branch:x", "company:c1"}, "/availability": {"branch:b9"}},
 	} {
 		// What is not known is ignored, so that clients may say more one day.

@@ -22,8 +22,9 @@ const (
 	writeBuffer = 256 // a control frame has at most 127 bytes
 )
 
-// heldAfter is how long a write takes that had to wait for the peer.
-const heldAfter = 100 * time.Millisecond
+// bytesPerBeat is what a client must be able to read in a heartbeat interval:
+// about 10 KB/s at the usual one.
+const bytesPerBeat = 256 << 10
 
 // line is the network connection under a WebSocket. Every Write is whole
 // frames: the session's, or one control frame of the library's.
@@ -36,8 +37,9 @@ type line struct {
 	deadline time.Time // the one set on Conn
 	finished bool
 
-	heard atomic.Bool // something came since alive was last asked
-	held  atomic.Bool // a write had to wait for the peer since then
+	heard   atomic.Bool  // something came since alive was last asked
+	unheard atomic.Int64 // bytes written since something came
+	missed  int64        // how often in a row alive found nothing; its caller's
 
 	pong atomic.Pointer[[]byte] // a frame that waits to be written
 }
@@ -78,16 +80,21 @@ func (l *line) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
 	if n > 0 {
 		l.heard.Store(true)
+		l.unheard.Store(0)
 	}
 	return n, err
 }
 
-// alive reports whether the peer has shown itself since the last call, by any
-// byte. Behind a write that waited for it, it cannot have seen a ping: then it
-// is judged by the write timeout.
+// alive is asked once in every heartbeat interval and reports whether the peer
+// still shows itself, by any byte. It sees a ping only when it has read what
+// was written before: for each bytesPerBeat of that it gets one interval more.
 func (l *line) alive() bool {
-	heard, held := l.heard.Swap(false), l.held.Swap(false)
-	return heard || held
+	if l.heard.Swap(false) {
+		l.missed = 0
+		return true
+	}
+	l.missed++
+	return l.missed <= l.unheard.Load()/bytesPerBeat
 }
 
 // Write writes a frame of the library's.
@@ -129,11 +136,9 @@ func (l *line) write(p []byte) (written int, err error) {
 	for {
 		n, err := l.Conn.Write(p[written:])
 		written += n
+		l.unheard.Add(int64(n))
 		switch {
 		case err == nil:
-			if time.Since(start) > heldAfter {
-				l.held.Store(true)
-			}
 			return written, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return written, err

@@ -40,7 +40,7 @@ type frame struct {
 // dialRaw upgrades a connection by hand. The headers come in pairs.
 func dialRaw(t testing.TB, i *apptest.Instance, headers ...string) *rawConn {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(i.URL, "http://"))
+	conn, err := apptest.Dial(t.Context(), "tcp", strings.TrimPrefix(i.URL, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	r := &rawConn{Conn: conn, in: bufio.NewReader(conn)}

@@ -15,8 +15,6 @@ const (
 	compressAbove = 10 << 10
 	// keepBuffer is the capacity above which a buffer is not kept for reuse.
 	keepBuffer = 256 << 10
-	// snapshotPath is where a client whose cursor was reset gets the state.
-	snapshotPath = "/v1/state"
 )
 
 var buffers sync.Pool // of *[]byte
@@ -47,10 +45,9 @@ func (c *conn) Send(f *session.Frame) error {
 // Heartbeat pings, and ends the session when nothing at all has come since the
 // ping before.
 func (c *conn) Heartbeat() error {
-	if alive := c.line.alive(); c.pinged && !alive {
+	if !c.line.alive() {
 		return session.HeartbeatMissed
 	}
-	c.pinged = true
 	return c.line.send(appendHeader(nil, opPing, false, 0))
 }
 
@@ -65,7 +62,7 @@ func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 	case session.Reset:
 		return appendJSON(b, map[string]any{
 			"type": "reset", "reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume,
-			"snapshot": snapshotPath,
+			"snapshot": session.SnapshotPath,
 		})
 	case session.Degraded:
 		return appendJSON(b, map[string]any{"type": "degraded", "reason": f.Text})
