@@ -45,7 +45,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 		return problem.New(problem.Unavailable, "the log could not be read in time").RetryAfter(time.Second)
 	}
 	if after := r.URL.Query().Get("after"); after != "" && after != "earliest" && q.After < listing.Bounds.Floor {
-		return a.gone(ctx, event.Cursor{Epoch: listing.Bounds.Tip.Epoch, Position: q.After})
+		return a.gone(ctx)
 	}
 	if strings.Contains(r.Header.Get("Accept"), typeNDJSON) {
 		return writeLines(ctx, w, listing)
@@ -162,13 +162,15 @@ func (a *api) locate(ctx context.Context, name, value string) (int64, error) {
 	return cursor.Position, nil
 }
 
-// gone answers for a cursor that fell below the floor while it was read from.
-func (a *api) gone(ctx context.Context, c event.Cursor) error {
-	_, reset, err := a.Locator.Locate(ctx, event.Start{Origin: event.At, Cursor: c})
-	if err != nil || reset == nil {
-		return problem.New(problem.Unavailable, "the log moved on while it was read").RetryAfter(time.Second)
+// gone answers for a cursor below the log's floor. The window may still hold
+// what comes after it, but a listing is read from the log.
+func (a *api) gone(ctx context.Context) error {
+	oldest, _, err := a.Locator.Locate(ctx, event.Start{Origin: event.Earliest})
+	if err != nil {
+		slog.WarnContext(ctx, "the oldest cursor could not be located", "component", "api", "error", err)
+		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
 	}
-	return goneAs(reset)
+	return goneAs(&event.Reset{Reason: event.Expired, Oldest: oldest, Resume: oldest})
 }
 
 func goneAs(r *event.Reset) *problem.Error {
@@ -202,7 +204,7 @@ func (a *api) writePage(ctx context.Context, w http.ResponseWriter, q eventlog.Q
 	w.Header().Set("Content-Type", typeJSON)
 	w.Header().Set("Cache-Control", "no-store")
 	separator := `{"events":[`
-	last := event.Cursor{Epoch: l.Bounds.Tip.Epoch, Position: q.After}
+	last := event.Cursor{Epoch: l.Bounds.Tip.Epoch, Position: max(q.After, l.Bounds.Floor)}
 	for e, err := range l.Events(ctx) {
 		if err != nil {
 			return abort(ctx, err)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/tailroom/tailroom/internal/access"
@@ -62,6 +63,9 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 	for len(l.ahead) > 0 {
 		l.settle()
 	}
+	// Who writes everything before he reads would be reset, and lose the answer,
+	// if nothing took the rest.
+	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, a.MaxBody))
 	w.Header().Set("Content-Type", typeNDJSON)
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(l.out.Bytes()) // the client is gone: nobody to tell

@@ -216,11 +216,12 @@ func BenchmarkHandshake(b *testing.B) {
 	const clients = 10_000
 	p := benchInstance(b, pgtest.Database(b))
 	token := apptest.Token(b, access.Web, "c1", "b7")
-	memory, start := p.Memory(b), time.Now()
+	memory, cpu, start := p.Memory(b), p.CPU(b), time.Now()
 	sockets := dialMany(b, clients, func(int) (*load.Socket, error) {
 		return load.Dial(b.Context(), p.URL, token, "now", `[{"namespace":"/orders"}]`)
 	})
 	took := time.Since(start)
+	b.ReportMetric((p.CPU(b)-cpu).Seconds()*1e6/clients, "cpu-µs/handshake")
 	b.Cleanup(func() {
 		for _, s := range sockets {
 			_ = s.Close()

@@ -22,6 +22,7 @@ type Event struct {
 	Rooms         []string        `json:"rooms"`
 	Stream        *string         `json:"stream"`
 	Version       *int64          `json:"version"`
+	RecordedAt    string          `json:"recordedAt"`
 	CorrelationID string          `json:"correlationId"`
 	Data          json.RawMessage `json:"data"`
 }

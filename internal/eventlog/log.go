@@ -60,6 +60,14 @@ func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]*event.Entry,
 // when they are large. When after is below the page's floor, events may be
 // missing and the page must not be used.
 func (l *Log) Page(ctx context.Context, topics []event.Topic, after int64, limit int) (event.Page, error) {
+	page, err := l.page(ctx, topics, after, limit)
+	if errors.Is(err, ErrDetached) { // between its two readings: now the floor has moved
+		page, err = l.page(ctx, topics, after, limit)
+	}
+	return page, err
+}
+
+func (l *Log) page(ctx context.Context, topics []event.Topic, after int64, limit int) (event.Page, error) {
 	hit, err := l.positions(ctx, topics, after, limit)
 	if err != nil {
 		return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)

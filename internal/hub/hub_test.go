@@ -347,6 +347,7 @@ func TestLocate(t *testing.T) {
 		"the oldest there is":             {cursor(1, 3), epoch(1, 3), nil},
 		"below the floor":                 {cursor(1, 2), oldest, &event.Reset{Reason: event.Expired, Oldest: oldest, Resume: oldest}},
 		"lost with an earlier epoch":      {cursor(1, 12), epoch(1, 10), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 10)}},
+		"lost, at a place in the window":  {cursor(1, 20), epoch(1, 10), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 10)}},
 		"above the tip":                   {cursor(2, 26), epoch(2, 25), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(2, 25)}},
 		"of an epoch that is yet to come": {cursor(3, 5), epoch(2, 25), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(2, 25)}},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -140,7 +141,7 @@ func (s *sink) Send(f *Frame) error {
 	case Events:
 		at := make([]string, len(f.Entries))
 		for i, e := range f.Entries {
-			at[i] = fmt.Sprint(e.Cursor.Position)
+			at[i] = strconv.FormatInt(e.Cursor.Position, 10)
 		}
 		word = fmt.Sprintf("events %s to %s", strings.Join(at, ","), f.Cursor)
 	case Live:
@@ -277,13 +278,6 @@ func (r *running) still(t *testing.T) {
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
-}
-
-// in runs a test in a bubble.
-func in(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, test)
 }
 
 var errBroken = errors.New("broken")

@@ -13,7 +13,8 @@ import (
 )
 
 func TestSession_ReadsAndSends(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		f.append("branch:b1", "branch:b3", "branch:b2", "company:c1")
 		r := run(t, f, from(0))
@@ -33,7 +34,8 @@ func TestSession_ReadsAndSends(t *testing.T) {
 // A replay is the same loop, started further back: batch after batch without
 // being woken, and live at the end.
 func TestSession_ReplaysInBatches(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		f.batch = 2
 		f.append("branch:b1", "branch:b1", "branch:b1", "branch:b1", "branch:b1", "branch:b3")
@@ -44,7 +46,8 @@ func TestSession_ReplaysInBatches(t *testing.T) {
 
 // What is due is done though there is always more to read.
 func TestSession_IsAttendedDuringAReplay(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		f.say = func(after event.Cursor) (event.Batch, error) { // without end
 			<-time.After(time.Second)
@@ -60,7 +63,8 @@ func TestSession_IsAttendedDuringAReplay(t *testing.T) {
 }
 
 func TestSession_Heartbeat(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := run(t, newFeed())
 		require.Equal(t, []string{"live 1-0"}, r.heard())
 		pass(heartbeat/2 - 1)
@@ -81,14 +85,15 @@ func TestSession_Heartbeat(t *testing.T) {
 
 // The resume point of a quiet branch stays near the head.
 func TestSession_Bookmark(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		pass(heartbeat)
 		r.heard()
-		f.append("branch:b3") // not for us, and nobody wakes us in truth
-		f.append("branch:b3")
-		require.Empty(t, r.heard())
+		f.mu.Lock()
+		f.tip.Position = 2 // nothing for us, so nobody wakes us
+		f.mu.Unlock()
 		pass(heartbeat)
 		require.Equal(t, []string{"bookmark 1-2", "beat"}, r.heard())
 		pass(heartbeat)
@@ -100,7 +105,8 @@ func TestSession_Bookmark(t *testing.T) {
 }
 
 func TestSession_TokenExpires(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		expires := time.Now().Add(3*heartbeat + 7*time.Second)
 		r := run(t, newFeed(), func(c *Config) { c.Grant.Expires = expires })
 		require.Equal(t, TokenExpired, <-r.ended)
@@ -110,7 +116,8 @@ func TestSession_TokenExpires(t *testing.T) {
 }
 
 func TestSession_TokenIsRenewed(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		begin := time.Now()
 		r := run(t, f, func(c *Config) { c.Grant.Expires = begin.Add(time.Minute) })
@@ -130,8 +137,26 @@ func TestSession_TokenIsRenewed(t *testing.T) {
 	})
 }
 
+// What a renewed token no longer covers is over at once, also when it was
+// subscribed to by name.
+func TestSession_RenewalTakesRoomsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFeed()
+		r := run(t, f)
+		r.Do(func() error { return r.Subscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"branch:b1", "branch:b2"}}}) })
+		r.Do(func() error { return r.Unsubscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"company:c1"}}}) })
+		narrow := branch()
+		narrow.Branches = []string{"b2"}
+		r.Do(func() error { r.Renew(narrow); return nil })
+		f.append("branch:b1", "branch:b2", "company:c1")
+		require.Equal(t, []string{"live 1-0", "events 2 to 1-3"}, r.heard())
+	})
+}
+
 func TestSession_Leave(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		begin := time.Now()
@@ -148,7 +173,8 @@ func TestSession_Leave(t *testing.T) {
 
 // A session that is asked to leave before it runs says goodbye first.
 func TestSession_LeaveBeforeRun(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		s := &sink{start: time.Now()}
 		session, err := New(Config{Open: f.open, Sink: s, Grant: branch(), Rules: rules, Heartbeat: heartbeat, Start: f.tip}, nil)
@@ -162,6 +188,7 @@ func TestSession_LeaveBeforeRun(t *testing.T) {
 // A read that neither waits, nor fails, nor moves the cursor on would go round
 // for ever.
 func TestSession_ProgressIsChecked(t *testing.T) {
+	t.Parallel()
 	for name, next := range map[string]func(b *event.Batch){
 		"nothing, and not live":       func(*event.Batch) {},
 		"events, at the same place":   func(b *event.Batch) { b.Entries = []*event.Entry{{}} },
@@ -171,7 +198,8 @@ func TestSession_ProgressIsChecked(t *testing.T) {
 		"backwards, in another epoch": func(b *event.Batch) { b.Next = event.Cursor{Epoch: 2, Position: 1}; b.Live = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				f := newFeed()
 				f.tip.Position = 7
 				f.say = func(after event.Cursor) (event.Batch, error) {
@@ -188,7 +216,8 @@ func TestSession_ProgressIsChecked(t *testing.T) {
 }
 
 func TestSession_ResetAtTheStart(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		f.append("branch:b1", "branch:b1")
 		resume := event.Cursor{Epoch: 1, Position: 1}
@@ -200,7 +229,8 @@ func TestSession_ResetAtTheStart(t *testing.T) {
 // A session that falls below the floor while it is connected goes on from
 // there, and is told that it is live again.
 func TestSession_ResetWhileReading(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		require.Equal(t, []string{"live 1-0"}, r.heard())
@@ -227,7 +257,8 @@ func TestSession_ResetWhileReading(t *testing.T) {
 }
 
 func TestSession_DegradedAndLive(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		r.heard()
@@ -246,7 +277,8 @@ func TestSession_DegradedAndLive(t *testing.T) {
 
 // A session that cannot read tries again by itself, and beats meanwhile.
 func TestSession_ReadFails(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		f.append("branch:b1")
 		f.err = errBroken
@@ -269,6 +301,7 @@ func TestSession_ReadFails(t *testing.T) {
 }
 
 func TestSession_EndsWithItsSink(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		err  error
 		want Reason
@@ -279,7 +312,8 @@ func TestSession_EndsWithItsSink(t *testing.T) {
 	} {
 		for _, word := range []string{"events", "live", "bookmark", "reset", "degraded", "goaway", "beat"} {
 			t.Run(name+"/"+word, func(t *testing.T) {
-				in(t, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
 					f := newFeed()
 					f.append("branch:b1")
 					r := run(t, f, from(0), func(c *Config) { c.Reset = &event.Reset{} })
@@ -307,7 +341,8 @@ func TestSession_EndsWithItsSink(t *testing.T) {
 }
 
 func TestSession_Do(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		r.heard()
@@ -337,7 +372,8 @@ func TestSession_Do(t *testing.T) {
 
 // Whoever asks a session to do something while it ends is not left waiting.
 func TestSession_DoWhileItEnds(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		block := make(chan struct{})
 		r := run(t, f)
@@ -362,7 +398,8 @@ func TestSession_DoWhileItEnds(t *testing.T) {
 }
 
 func TestSession_Subscribe(t *testing.T) {
-	in(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		f.append("branch:b1", "branch:b9")
@@ -398,9 +435,11 @@ func TestNew_RefusesWhatMayNotBe(t *testing.T) {
 
 // The context ends a session wherever it is.
 func TestSession_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	for name, err := range map[string]error{"idle": nil, "in trouble": errBroken, "reading": context.Canceled} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				f := newFeed()
 				f.err = err
 				r := run(t, f)

@@ -101,6 +101,9 @@ func (s subscriptions) without(grant access.Grant, list []Subscription) (subscri
 			next = slices.Delete(next, i, i+1)
 			continue
 		}
+		if len(sub.Rooms) == 0 {
+			continue // less nothing: "all" stays what it is
+		}
 		if f.all {
 			if grant.AllBranches {
 				return nil, problem.New(problem.InvalidParameter,

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -48,13 +47,8 @@ func Dial(ctx context.Context, url, token, cursor, subscribe string) (*Socket, e
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	response, err := http.ReadResponse(s.in, nil)
-	if err != nil {
+	if err := s.upgraded(); err != nil {
 		return nil, errors.Join(err, conn.Close())
-	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		return nil, errors.Join(fmt.Errorf("the server answered %s", response.Status), conn.Close())
 	}
 	if _, err := conn.Write(frame([]byte(hello))); err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -67,6 +61,20 @@ func Dial(ctx context.Context, url, token, cursor, subscribe string) (*Socket, e
 		return nil, errors.Join(err, conn.Close())
 	}
 	return s, nil
+}
+
+// upgraded reads the answer to the upgrade.
+func (s *Socket) upgraded() error {
+	status, err := s.in.ReadString('\n')
+	if err != nil || !strings.Contains(status, " 101 ") {
+		return errors.Join(fmt.Errorf("the server answered %q", status), err)
+	}
+	for {
+		line, err := s.in.ReadSlice('\n')
+		if err != nil || len(line) <= len("\r\n") {
+			return err
+		}
+	}
 }
 
 // frame is a text frame masked with zeros, which is a mask like any other.

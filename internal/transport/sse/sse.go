@@ -10,9 +10,11 @@ package sse
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -215,8 +217,17 @@ func appendControl(b []byte, name string, data map[string]any) []byte {
 	return append(b, "\n\n"...)
 }
 
-// write writes and flushes, a slice at a time, each within the write timeout.
+// write writes and flushes, a slice at a time, each within the write timeout. It
+// fails with session.Slow when the peer did not take a slice in that time.
 func (s *stream) write(b []byte) error {
+	err := s.writeSlices(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return session.Slow
+	}
+	return err
+}
+
+func (s *stream) writeSlices(b []byte) error {
 	for part := range slices.Chunk(b, writeSlice) {
 		if err := s.control.SetWriteDeadline(time.Now().Add(s.handler.WriteTimeout)); err != nil {
 			return err

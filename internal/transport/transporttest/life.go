@@ -102,7 +102,7 @@ func pause(t *testing.T, dial Dialer) {
 	slow := live(t, dial, cluster[0], ask)
 	quick := live(t, dial, cluster[0], ask)
 	for n := 0; n < events; n += 50 {
-		publish(t, cluster[1], service, alerts(50, "branch:b1", nineKB))
+		publish(t, cluster[1], service, alerts(50, "branch:b1", nineKB(t)))
 		quick.hear(t, n+50) // is not held up
 	}
 	slow.hear(t, events)

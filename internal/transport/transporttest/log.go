@@ -2,6 +2,8 @@ package transporttest
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -26,9 +28,16 @@ func alerts(n int, room, text string) string {
 	return "[" + strings.Join(list, ",") + "]"
 }
 
-// nineKB is a text of an event that no transport compresses. Some hundreds of
-// them fill whatever buffers there are between a server and a client.
-var nineKB = strings.Repeat("some hundreds of these fill every buffer ", 9<<10/41)
+// nineKB is a text of an event that nothing compresses, neither a transport nor
+// PostgreSQL. Some hundreds of them fill whatever buffers there are between a
+// server and a client.
+func nineKB(t testing.TB) string {
+	t.Helper()
+	random := make([]byte, 9<<10/2)
+	_, err := rand.Read(random)
+	require.NoError(t, err)
+	return hex.EncodeToString(random)
+}
 
 // publish publishes and returns the last position.
 func publish(t testing.TB, i *apptest.Instance, token, body string) (last int64) {

@@ -136,27 +136,27 @@ func belowTheFloor(t *testing.T, dial Dialer) {
 // he reads on as far as the server had got, is told, and goes on behind.
 func floorPasses(t *testing.T, dial Dialer) {
 	t.Helper()
-	const floor, behind = 700, 100
+	const floor, behind = 650, 50
 	dsn := pgtest.Database(t)
 	execute(t, dsn, fmt.Sprintf("UPDATE tailroom.log SET partition_size = %d", floor))
 	i := apptest.Start(t, dsn, smallWindow...)
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
-	for range (floor + behind) / 100 {
-		publish(t, i, service, alerts(100, "branch:b1", nineKB))
+	for range (floor + behind) / 50 {
+		publish(t, i, service, alerts(50, "branch:b1", nineKB(t)))
 	}
 	r := listen(t, dial, i, Ask{Token: token, Namespaces: availability, Cursor: "earliest"})
 	r.until(t, Event)
 	dropPartition(t, dsn, floor)
 
 	n := r.until(t, Reset)
-	require.Equal(t, News{Kind: Reset, Reason: "expired", Oldest: "1-700", Resume: "1-700", Snapshot: "/v1/state"}, n)
+	require.Equal(t, News{Kind: Reset, Reason: "expired", Oldest: "1-650", Resume: "1-650", Snapshot: "/v1/state"}, n)
 	before := len(r.heard)
 	require.Less(t, before, floor)
 	for at, raw := range r.heard {
 		require.Contains(t, raw, fmt.Sprintf(`{"cursor":"1-%d",`, at+1), "a gap that nobody spoke of")
 	}
 	r.until(t, Live)
-	same(t, logged(t, i, token, "after=1-700"), r.heard[before:])
+	same(t, logged(t, i, token, "after=1-650"), r.heard[before:])
 	require.Len(t, r.heard[before:], behind)
 }
 

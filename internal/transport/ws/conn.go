@@ -80,11 +80,9 @@ func (c *conn) end(err error) {
 	c.close(reason)
 }
 
-// close says why and waits a while for the client's own close, but not longer
-// than the instance lives. Nothing of ours is written behind the close frame.
+// close says why and waits a while for the client's own close. Nothing of ours
+// is written behind the close frame.
 func (c *conn) close(reason session.Reason) {
-	waited := context.AfterFunc(c.handler.ctx, func() { _ = c.line.Conn.Close() })
-	defer waited()
 	c.line.finish()
 	_ = c.ws.Close(websocket.StatusCode(reason.Code), reason.Name)
 }
@@ -115,8 +113,6 @@ func (c *conn) next() ([]byte, error) {
 // before the connection closes for it.
 func (c *conn) hello(ctx context.Context) error {
 	c.ws.SetReadLimit(-1) // ours names the reason
-	spare := context.AfterFunc(ctx, func() { _ = c.line.Conn.Close() })
-	defer spare()
 	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() { c.close(session.HelloTimeout) })
 	defer tooLate.Stop()
 	data, err := c.next()

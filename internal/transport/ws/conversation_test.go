@@ -249,7 +249,8 @@ func TestPublish(t *testing.T) {
 		{`{"namespace":"/orders","type":"nothing","data":{}}`, "unknown_type", []string{`"allowed":["newOrder"`}},
 		{`{"namespace":"/nowhere","type":"newOrder","data":{}}`, "unknown_namespace", []string{`"allowed":["/printing-ws"`}},
 		{`7`, "invalid_parameter", nil},
-		{`null`, "invalid_parameter", nil},
+		{`[]`, "invalid_parameter", nil},
+		{``, "invalid_parameter", nil},
 	} {
 		m := c.ask(t, fmt.Sprint(n), fmt.Sprintf(`{"type":"publish","ref":%d,"events":[%s]}`, n, test.events))
 		require.Equal(t, "reply", m.Type, "%d: %s", n, m.Raw)
@@ -406,7 +407,7 @@ func TestInvalidMessages(t *testing.T) {
 	require.Equal(t, "invalid_message", r.message(t).Code)
 	for n, text := range []string{
 		`{"type":"ping",`, "{\"type\":\"ping\",\"ref\":\"\xff\"}", `{"type":"fly"}`, `7`, `{"type":"hello","token":"` + token + `"}`, `{"type":"ack","cursor":"1-0"}`,
-		`{"type":"subscribe"}`, `{"type":"publish","events":[]}`,
+		`{"type":"subscribe"}`, `{"type":"unsubscribe","subscribe":[]}`,
 	} {
 		r.text(t, text)
 		m := r.message(t)

@@ -135,8 +135,9 @@ func TestHeartbeat(t *testing.T) {
 }
 
 // fill publishes what no buffer between server and client holds, in events
-// that are not compressed, and returns how many.
-func fill(t testing.TB, i *apptest.Instance, token string) int {
+// that are not compressed, and returns how many. Those who are named read it
+// as it comes.
+func fill(t testing.TB, i *apptest.Instance, token string, readers ...*client) int {
 	t.Helper()
 	const batches, each = 11, 50
 	text := strings.Repeat("what no buffer holds ", 430)
@@ -146,6 +147,9 @@ func fill(t testing.TB, i *apptest.Instance, token string) int {
 			events[k] = fmt.Sprintf(`{"namespace":"/orders","type":"newOrder","data":{"orderId":"%d","branchId":"b1","note":%q}}`, n*each+k, text)
 		}
 		i.Publish(t, token, "["+strings.Join(events, ",")+"]")
+		for _, r := range readers {
+			r.reach(t, int64(n+1)*each)
+		}
 	}
 	return batches * each
 }
@@ -189,8 +193,7 @@ func TestSlowClients(t *testing.T) {
 	stuck := helloRaw(t, i, token, "/orders")
 	quick := join(t, i, token, `[{"namespace":"/orders"}]`)
 	since := time.Now()
-	n := fill(t, i, service)
-	quick.reach(t, int64(n))
+	n := fill(t, i, service, quick)
 	require.Len(t, quick.events, n)
 
 	slow := dialRaw(t, i)

@@ -1,0 +1,325 @@
+package apptest_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/event"
+)
+
+// What runs beside a test returns errors: only the test's own goroutine may
+// fail it.
+
+// errWrong is wrapped by what a server must never say.
+var errWrong = errors.New("against the protocol")
+
+// follower is a reader that remembers everything, over as many connections and
+// instances as it takes. Its connections are WebSockets or event streams.
+type follower struct {
+	token     string
+	namespace string
+	rooms     []string // nil: all that are granted
+	cursor    string   // where to go on; at first "now", "earliest" or a cursor
+	matches   func(*event.Entry) bool
+
+	record
+	begun bool
+	ends  int // markers seen
+	mu    sync.Mutex
+	told  []string // types of the messages beside events and bookmarks
+	heard chan struct{}
+}
+
+// last is the marker that ends a test, as its data says.
+const last = `"orderId":"the-last"`
+
+// tell remembers what was said.
+func (f *follower) tell(kind string) {
+	f.mu.Lock()
+	f.told = append(f.told, kind)
+	f.mu.Unlock()
+	if f.heard != nil {
+		select {
+		case f.heard <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// says are the types of messages so far.
+func (f *follower) says() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.told)
+}
+
+// begin is told where a connection starts.
+func (f *follower) begin(cursor string) error {
+	c, err := event.ParseCursor(cursor)
+	if err != nil {
+		return err
+	}
+	if !f.begun {
+		f.begun, f.from = true, c.Position
+	} else if cursor != f.cursor {
+		return fmt.Errorf("%w: asked for %s, welcomed at %s", errWrong, f.cursor, cursor)
+	}
+	return f.move(cursor)
+}
+
+// move is told how far everything has been delivered.
+func (f *follower) move(cursor string) error {
+	c, err := event.ParseCursor(cursor)
+	if err != nil {
+		return err
+	}
+	if c.Position < f.to {
+		return fmt.Errorf("%w: the cursor goes back from %d to %s", errWrong, f.to, cursor)
+	}
+	f.to, f.cursor = c.Position, cursor
+	return nil
+}
+
+func (f *follower) deliver(raw []byte) error {
+	p, err := position(raw)
+	if err != nil {
+		return err
+	}
+	f.deliveries = append(f.deliveries, delivery{p, raw})
+	if strings.Contains(string(raw), last) {
+		f.ends++
+	}
+	return nil
+}
+
+// socket follows over a WebSocket until enough says so after a message. It
+// returns nil also when the server ended the connection.
+func (f *follower) socket(ctx context.Context, i *apptest.Instance, enough func() bool) error {
+	address := "ws" + strings.TrimPrefix(i.URL, "http") + "/v1/ws"
+	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{ //nolint:bodyclose // there is none
+		HTTPClient: apptest.Client, Subprotocols: []string{"tailroom.v1"}, CompressionMode: websocket.CompressionNoContextTakeover,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.CloseNow() }()
+	conn.SetReadLimit(-1)
+	subscription := map[string]any{"namespace": f.namespace}
+	if f.rooms != nil {
+		subscription["rooms"] = f.rooms
+	}
+	hello, err := json.Marshal(map[string]any{
+		"type": "hello", "token": f.token, "cursor": f.cursor, "subscribe": []any{subscription},
+	})
+	if err != nil {
+		return err
+	}
+	if err := conn.Write(ctx, websocket.MessageText, hello); err != nil {
+		return err
+	}
+	for {
+		_, data, err := conn.Read(ctx)
+		if websocket.CloseStatus(err) >= 0 {
+			f.tell("closed")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.message(data); err != nil {
+			return err
+		}
+		if enough() {
+			return nil
+		}
+	}
+}
+
+func (f *follower) message(data []byte) error {
+	var m apptest.Message
+	if err := json.Unmarshal(data, &m); err != nil {
+		return err
+	}
+	switch m.Type {
+	case "welcome":
+		f.tell(m.Type)
+		return f.begin(m.Cursor)
+	case "events":
+		for _, raw := range m.Events {
+			if err := f.deliver(raw); err != nil {
+				return err
+			}
+		}
+		return f.move(m.Cursor)
+	case "cursor":
+		return f.move(m.Cursor)
+	case "live":
+		f.tell(m.Type)
+		return f.move(m.Cursor)
+	case "degraded", "goaway":
+		f.tell(m.Type)
+		return nil
+	default:
+		return fmt.Errorf("%w: %s", errWrong, data)
+	}
+}
+
+// stream follows over server-sent events, which begin with no welcome: the
+// follower's cursor must be a cursor, or "earliest".
+func (f *follower) stream(ctx context.Context, i *apptest.Instance, enough func() bool) error {
+	query := url.Values{"namespace": {f.namespace}, "room": f.rooms}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, i.URL+"/v1/stream?"+query.Encode(), http.NoBody)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+f.token)
+	r.Header.Set("Last-Event-ID", f.cursor)
+	response, err := apptest.Client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w: %s", errWrong, response.Status)
+	}
+	f.begun = true // from stays where the test has put it
+	var id, kind string
+	for lines := bufio.NewReader(response.Body); ; {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			f.tell("closed")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		switch {
+		case line == "\n":
+			if id != "" {
+				if err := f.move(id); err != nil {
+					return err
+				}
+			}
+			id, kind = "", ""
+			if enough() {
+				return nil
+			}
+		case field == "id":
+			id = value
+		case field == "event":
+			if kind = value; strings.HasPrefix(kind, "tailroom.") {
+				f.tell(strings.TrimPrefix(kind, "tailroom."))
+			}
+		case field == "data" && !strings.HasPrefix(kind, "tailroom."):
+			if err := f.deliver([]byte(value)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// wait lets a moment pass, or ends with ctx.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// publisher publishes and remembers what it was promised. It may be used by
+// several at once.
+type publisher struct {
+	token string
+
+	mu sync.Mutex
+	promises
+	retried int // answers 503
+}
+
+// post publishes a body once.
+func (p *publisher) post(ctx context.Context, i *apptest.Instance, body string) (int, []apptest.Receipt, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, i.URL+"/v1/events", strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+p.token)
+	r.Header.Set("Content-Type", "application/json")
+	response, err := apptest.Client.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	var published struct {
+		Events []apptest.Receipt `json:"events"`
+	}
+	switch response.StatusCode {
+	case http.StatusCreated, http.StatusOK:
+		err = json.Unmarshal(answer, &published)
+	case http.StatusServiceUnavailable, http.StatusConflict:
+		if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "" {
+			err = fmt.Errorf("%w: a 503 without Retry-After: %s", errWrong, answer)
+		}
+	default:
+		err = fmt.Errorf("%w: %s: %s", errWrong, response.Status, answer)
+	}
+	return response.StatusCode, published.Events, err
+}
+
+// publish publishes a body whose events have these ids, with one instance
+// after the other, until it is accepted or conflicts with another publish.
+func (p *publisher) publish(ctx context.Context, instances []*apptest.Instance, body string, ids []string) (accepted bool, err error) {
+	for n := 0; ; n++ {
+		status, receipts, err := p.post(ctx, instances[n%len(instances)], body)
+		if err != nil {
+			return false, err
+		}
+		if status == http.StatusServiceUnavailable {
+			p.mu.Lock()
+			p.retried++
+			p.mu.Unlock()
+			wait(ctx, 20*time.Millisecond)
+			continue
+		}
+		return status != http.StatusConflict, p.remember(status, receipts, ids)
+	}
+}
+
+func (p *publisher) remember(status int, receipts []apptest.Receipt, ids []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if status == http.StatusConflict {
+		p.refused = append(p.refused, ids...)
+		return nil
+	}
+	if len(receipts) != len(ids) {
+		return fmt.Errorf("%w: %d receipts for %d events", errWrong, len(receipts), len(ids))
+	}
+	if p.accepted == nil {
+		p.accepted = map[string][]apptest.Receipt{}
+	}
+	for n, r := range receipts {
+		if r.ID != ids[n] {
+			return fmt.Errorf("%w: a receipt of %s for %s", errWrong, r.ID, ids[n])
+		}
+		p.accepted[r.ID] = append(p.accepted[r.ID], r)
+	}
+	return nil
+}
