@@ -197,7 +197,7 @@ func TestUnavailable(t *testing.T) {
 
 	proxy.Refuse(false)
 	require.Eventually(t, func() bool { return i.Get(t, "/readyz", "").Status == http.StatusOK }, apptest.Patience, tick)
-	group := "[" + status(`"id":"`+one+`",`) + "," + status(fmt.Sprintf(`"id":"%s",`, ids[1])) + "]"
+	group := "[" + status(`"id":"`+one+`",`) + "," + status(fmt.Sprintf(`"id":%q,`, ids[1])) + "]"
 	events := i.Publish(t, token, group)
 	require.Equal(t, []int64{2, 3}, []int64{events[0].Position, events[1].Position})
 	again := i.Publish(t, token, group)

@@ -221,7 +221,7 @@ func (a *api) writePage(ctx context.Context, w http.ResponseWriter, q eventlog.Q
 	if !l.More && !q.Descending && q.Before == 0 && q.To.IsZero() && l.Bounds.Tip.Position > last.Position {
 		last = l.Bounds.Tip
 	}
-	_, _ = w.Write(fmt.Appendf(nil, `],"cursor":%q,"more":%t}`, last, l.More))
+	_, _ = w.Write(fmt.Appendf(nil, `],"cursor":%q,"more":%t}`, last, l.More)) //nolint:gosec // numbers
 	return nil
 }
 

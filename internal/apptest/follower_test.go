@@ -109,7 +109,7 @@ func (f *follower) deliver(raw []byte) error {
 // returns nil also when the server ended the connection.
 func (f *follower) socket(ctx context.Context, i *apptest.Instance, enough func() bool) error {
 	address := "ws" + strings.TrimPrefix(i.URL, "http") + "/v1/ws"
-	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{ //nolint:bodyclose // there is none
+	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{
 		HTTPClient: apptest.Client, Subprotocols: []string{"tailroom.v1"}, CompressionMode: websocket.CompressionNoContextTakeover,
 	})
 	if err != nil {

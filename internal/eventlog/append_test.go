@@ -463,6 +463,18 @@ func TestAppend_OverloadIsRefused(t *testing.T) {
 	})
 }
 
+// What has been taken for a batch takes no room in the queue any more.
+func TestAppend_TheQueueEmpties(t *testing.T) {
+	t.Parallel()
+	a := newRig(t).running(t)
+	large := with(draft(""), data(strings.Repeat(" ", 1<<20)))
+	for range 70 { // MiB, more than may wait at once; PostgreSQL refuses them without ado
+		_, err := a.Append(t.Context(), nil, []event.Draft{large})
+		require.ErrorIs(t, err, eventlog.ErrRefused)
+	}
+	a.append(t, draft(""))
+}
+
 // A group that is larger than a batch may be is a batch of its own.
 func TestAppend_LargeGroups(t *testing.T) {
 	t.Parallel()

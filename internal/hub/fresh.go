@@ -37,7 +37,7 @@ func (f *fresh) get(ctx context.Context) (event.Bounds, error) {
 	mine := f.next
 	if !f.flying {
 		f.flying = true
-		go f.fly() //nolint:gosec // it reads for all who ask, not for this one alone
+		go f.fly()
 	}
 	f.mu.Unlock()
 	select {

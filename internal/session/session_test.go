@@ -144,8 +144,12 @@ func TestSession_RenewalTakesRoomsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
-		r.Do(func() error { return r.Subscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"branch:b1", "branch:b2"}}}) })
-		r.Do(func() error { return r.Unsubscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"company:c1"}}}) })
+		r.Do(func() error {
+			return r.Subscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"branch:b1", "branch:b2"}}})
+		})
+		r.Do(func() error {
+			return r.Unsubscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"company:c1"}}})
+		})
 		narrow := branch()
 		narrow.Branches = []string{"b2"}
 		r.Do(func() error { r.Renew(narrow); return nil })

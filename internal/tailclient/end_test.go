@@ -53,7 +53,7 @@ func TestFollow_ObeysCloseCodes(t *testing.T) {
 		1000: false, 1001: true, 1008: false, 1009: false, 1010: false, 1011: true, 1012: true, 1013: true, 1014: false,
 		3999: false, 4000: true, 4001: true, 4003: true, 4099: true, 4100: false, 4105: false, 4199: false, 4200: false,
 	} {
-		t.Run(fmt.Sprint(int(code)), func(t *testing.T) { //nolint:perfsprint // a test's name
+		t.Run(fmt.Sprint(int(code)), func(t *testing.T) {
 			t.Parallel()
 			url, _ := fakeServer(t, func(ws *websocket.Conn) {
 				say(ws, welcome)

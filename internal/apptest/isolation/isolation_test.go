@@ -372,13 +372,28 @@ func TestOrigins(t *testing.T) {
 		origin   string
 		allowed  bool
 	}{
-		{listed, "https://app.example.com", true}, {listed, "https://APP.example.com:443", true}, {listed, "http://localhost:5173", true}, {listed, "file://", true},
-		{listed, own(listed), true}, {listed, "", true},
-		{listed, "http://app.example.com", false}, {listed, "https://app.example.com:8443", false}, {listed, "https://app.example.com.evil.com", false},
-		{listed, "https://evil.com", false}, {listed, "null", false}, {listed, "http://localhost", false}, {listed, "*", false},
-		{listed, "https://app.example.com/path", false}, {listed, own(unlisted), false},
-		{unlisted, own(unlisted), true}, {unlisted, "", true}, {unlisted, "https://app.example.com", false}, {unlisted, "null", false},
-		{open, "https://anything.example", true}, {open, "null", true}, {open, "", true},
+		{listed, "https://app.example.com", true},
+		{listed, "https://APP.example.com:443", true},
+		{listed, "http://localhost:5173", true},
+		{listed, "file://", true},
+		{listed, own(listed), true},
+		{listed, "", true},
+		{listed, "http://app.example.com", false},
+		{listed, "https://app.example.com:8443", false},
+		{listed, "https://app.example.com.evil.com", false},
+		{listed, "https://evil.com", false},
+		{listed, "null", false},
+		{listed, "http://localhost", false},
+		{listed, "*", false},
+		{listed, "https://app.example.com/path", false},
+		{listed, own(unlisted), false},
+		{unlisted, own(unlisted), true},
+		{unlisted, "", true},
+		{unlisted, "https://app.example.com", false},
+		{unlisted, "null", false},
+		{open, "https://anything.example", true},
+		{open, "null", true},
+		{open, "", true},
 	} {
 		headers := []string{}
 		if test.origin != "" {

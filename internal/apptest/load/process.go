@@ -38,7 +38,7 @@ var servedAt = regexp.MustCompile(`"url":"(http://[^"]+)"`)
 // StartProcess runs an instance until the test ends.
 func StartProcess(t testing.TB, program, dsn, secret string, environ ...string) *Process {
 	t.Helper()
-	cmd := exec.Command(program, "serve") //nolint:noctx // it ends by a signal, in order
+	cmd := exec.Command(program, "serve") // it ends by a signal, in order
 	cmd.Env = append(os.Environ(), append([]string{
 		"DATABASE_URL=" + dsn, "JWT_SECRET=" + secret, "TAILROOM_HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
 		"TAILROOM_DRAIN_TIMEOUT=1s",

@@ -26,8 +26,10 @@ func TestCompression(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1)[0]
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
-	data := []string{`{"a":1}`, `{"b":2}`, `{"large":"` + strings.Repeat("compressible ", 1000) + `"}`, `{"c":3}`,
-		`{"huge":"` + strings.Repeat("é😀\\u0001 ", 10_000) + `"}`, `{"huge too":"` + strings.Repeat("0123456789", 2_000) + `"}`}
+	data := []string{
+		`{"a":1}`, `{"b":2}`, `{"large":"` + strings.Repeat("compressible ", 1000) + `"}`, `{"c":3}`,
+		`{"huge":"` + strings.Repeat("é😀\\u0001 ", 10_000) + `"}`, `{"huge too":"` + strings.Repeat("0123456789", 2_000) + `"}`,
+	}
 	events := make([]string, len(data))
 	for n := range data {
 		events[n] = `{"namespace":"/availability","type":"bulkAvailabilityUpdate","rooms":["branch:b1"],"data":` + data[n] + `}`

@@ -29,7 +29,7 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 		`{"ref":4,"type":"auth","token":` + strings.Repeat("9", 5000) + `}`:    {problem.InvalidMessage, "token", "4"},
 		`{"ref":5}`:                            {problem.InvalidMessage, "", "5"},
 		`null`:                                 {problem.InvalidMessage, "", ""},
-		` "ping" `:                             {problem.InvalidMessage, "", ""},
+		`"ping"`:                               {problem.InvalidMessage, "", ""},
 		"{\"type\":\"ping\",\"ref\":\"\xff\"}": {problem.InvalidJSON, "", ""},
 		`{"type":"ping",}`:                     {problem.InvalidJSON, "", ""},
 		strings.Repeat("[", 20_000):            {problem.InvalidJSON, "", ""},
