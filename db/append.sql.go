@@ -101,7 +101,7 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 }
 
 const eventMatchDrafts = `-- name: EventMatchDrafts :many
-SELECT e.position, e.stream, e.version,
+SELECT e.position, e.epoch, e.stream, e.version,
     (e.namespace = d.namespace AND e.type = d.type
         AND e.rooms @> string_to_array(d.rooms, E'\x1f') AND e.rooms <@ string_to_array(d.rooms, E'\x1f')
         AND coalesce(e.stream, '') = d.stream AND e.correlation_id = d.correlation_id
@@ -124,6 +124,7 @@ type EventMatchDraftsParams struct {
 
 type EventMatchDraftsRow struct {
 	Position int64
+	Epoch    int64
 	Stream   *string
 	Version  *int64
 	Same     bool
@@ -150,6 +151,7 @@ func (q *Queries) EventMatchDrafts(ctx context.Context, db DBTX, arg EventMatchD
 		var i EventMatchDraftsRow
 		if err := rows.Scan(
 			&i.Position,
+			&i.Epoch,
 			&i.Stream,
 			&i.Version,
 			&i.Same,

@@ -43,7 +43,9 @@ func (q *Queries) EpochList(ctx context.Context, db DBTX) ([]Epoch, error) {
 }
 
 const eventGetByID = `-- name: EventGetByID :many
-SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data FROM tailroom.events WHERE id = $1 AND ($2::text = '' OR tenant = $2) ORDER BY position
+SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
+    recorded_at, actor, correlation_id, causation_id, reply_by, data
+FROM tailroom.events WHERE id = $1 AND ($2::text = '' OR tenant = $2) ORDER BY position
 `
 
 type EventGetByIDParams struct {
@@ -51,15 +53,35 @@ type EventGetByIDParams struct {
 	Tenant string
 }
 
-func (q *Queries) EventGetByID(ctx context.Context, db DBTX, arg EventGetByIDParams) ([]Event, error) {
+type EventGetByIDRow struct {
+	Position      int64
+	Epoch         int64
+	ID            pgtype.UUID
+	Tenant        string
+	Namespace     string
+	Type          string
+	SchemaVersion int32
+	Rooms         []string
+	Stream        *string
+	Version       *int64
+	OccurredAt    time.Time
+	RecordedAt    time.Time
+	Actor         *string
+	CorrelationID string
+	CausationID   pgtype.UUID
+	ReplyBy       *time.Time
+	Data          []byte
+}
+
+func (q *Queries) EventGetByID(ctx context.Context, db DBTX, arg EventGetByIDParams) ([]EventGetByIDRow, error) {
 	rows, err := db.Query(ctx, eventGetByID, arg.ID, arg.Tenant)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Event
+	var items []EventGetByIDRow
 	for rows.Next() {
-		var i Event
+		var i EventGetByIDRow
 		if err := rows.Scan(
 			&i.Position,
 			&i.Epoch,
@@ -94,7 +116,7 @@ SELECT b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
     tailroom.history($1, coalesce($2::text[], '{}'), coalesce($3::text[], '{}'),
         coalesce($4::text[], '{}'), $5, $6, $7, $8,
         $9, $10, $11, $12)::bigint[] AS positions
-FROM tailroom.bounds() b
+FROM tailroom.bounds b
 `
 
 type EventHistoryParams struct {
@@ -147,7 +169,7 @@ func (q *Queries) EventHistory(ctx context.Context, db DBTX, arg EventHistoryPar
 const eventListByPosition = `-- name: EventListByPosition :many
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
-FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
     FROM tailroom.events WHERE position = ANY($1::bigint[])) e
 WHERE before < $2::bigint ORDER BY position
 `
@@ -157,15 +179,35 @@ type EventListByPositionParams struct {
 	MaxBytes  int64
 }
 
-func (q *Queries) EventListByPosition(ctx context.Context, db DBTX, arg EventListByPositionParams) ([]Event, error) {
+type EventListByPositionRow struct {
+	Position      int64
+	Epoch         int64
+	ID            pgtype.UUID
+	Tenant        string
+	Namespace     string
+	Type          string
+	SchemaVersion int32
+	Rooms         []string
+	Stream        *string
+	Version       *int64
+	OccurredAt    time.Time
+	RecordedAt    time.Time
+	Actor         *string
+	CorrelationID string
+	CausationID   pgtype.UUID
+	ReplyBy       *time.Time
+	Data          []byte
+}
+
+func (q *Queries) EventListByPosition(ctx context.Context, db DBTX, arg EventListByPositionParams) ([]EventListByPositionRow, error) {
 	rows, err := db.Query(ctx, eventListByPosition, arg.Positions, arg.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Event
+	var items []EventListByPositionRow
 	for rows.Next() {
-		var i Event
+		var i EventListByPositionRow
 		if err := rows.Scan(
 			&i.Position,
 			&i.Epoch,
@@ -200,14 +242,15 @@ SELECT
     b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
     coalesce((SELECT array_agg(p.position ORDER BY p.position) FROM (
         SELECT e.position FROM tailroom.events e
-        WHERE e.namespace = ANY($1::text[]) AND e.position > $2
-        ORDER BY e.position LIMIT $3::integer) p), '{}')::bigint[] AS positions
-FROM tailroom.bounds() b
+        WHERE e.namespace = ANY($1::text[]) AND e.position > $2 AND e.position <= $3
+        ORDER BY e.position LIMIT $4::integer) p), '{}')::bigint[] AS positions
+FROM tailroom.bounds b
 `
 
 type EventPageNamespacesParams struct {
 	Namespaces []string
 	After      int64
+	Upto       int64
 	MaxRows    int32
 }
 
@@ -220,7 +263,12 @@ type EventPageNamespacesRow struct {
 
 // The operators' page: namespaces of every tenant.
 func (q *Queries) EventPageNamespaces(ctx context.Context, db DBTX, arg EventPageNamespacesParams) (EventPageNamespacesRow, error) {
-	row := db.QueryRow(ctx, eventPageNamespaces, arg.Namespaces, arg.After, arg.MaxRows)
+	row := db.QueryRow(ctx, eventPageNamespaces,
+		arg.Namespaces,
+		arg.After,
+		arg.Upto,
+		arg.MaxRows,
+	)
 	var i EventPageNamespacesRow
 	err := row.Scan(
 		&i.Tip,
@@ -241,21 +289,21 @@ SELECT
         CROSS JOIN LATERAL (
             (SELECT e.position FROM tailroom.events e
              WHERE topic.room <> '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
-                AND e.rooms[1] = topic.room AND e.position > $4
-             ORDER BY e.position LIMIT $5::integer)
+                AND e.first_room = topic.room AND e.position > $4 AND e.position <= $5
+             ORDER BY e.position LIMIT $6::integer)
             UNION ALL
             (SELECT e.position FROM tailroom.events e
              WHERE topic.room <> '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
-                AND cardinality(e.rooms) > 1 AND e.rooms @> ARRAY[topic.room] AND e.position > $4
-             ORDER BY e.position LIMIT $5::integer)
+                AND cardinality(e.rooms) > 1 AND e.rooms @> ARRAY[topic.room] AND e.position > $4 AND e.position <= $5
+             ORDER BY e.position LIMIT $6::integer)
             UNION ALL
             (SELECT e.position FROM tailroom.events e
              WHERE topic.room = '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
-                AND e.position > $4
-             ORDER BY e.position LIMIT $5::integer)
+                AND e.position > $4 AND e.position <= $5
+             ORDER BY e.position LIMIT $6::integer)
         ) hit
-        ORDER BY hit.position LIMIT $5::integer) p), '{}')::bigint[] AS positions
-FROM tailroom.bounds() b
+        ORDER BY hit.position LIMIT $6::integer) p), '{}')::bigint[] AS positions
+FROM tailroom.bounds b
 `
 
 type EventPageTopicsParams struct {
@@ -263,6 +311,7 @@ type EventPageTopicsParams struct {
 	Namespaces []string
 	Rooms      []string
 	After      int64
+	Upto       int64
 	MaxRows    int32
 }
 
@@ -274,13 +323,15 @@ type EventPageTopicsRow struct {
 }
 
 // Each topic is scanned in order and no further than a page: its first rooms,
-// the few events with several, or the whole namespace where the room is empty.
+// the few events with several, or the whole namespace where the room is empty. And
+// no scan goes beyond upto, however little it finds.
 func (q *Queries) EventPageTopics(ctx context.Context, db DBTX, arg EventPageTopicsParams) (EventPageTopicsRow, error) {
 	row := db.QueryRow(ctx, eventPageTopics,
 		arg.Tenants,
 		arg.Namespaces,
 		arg.Rooms,
 		arg.After,
+		arg.Upto,
 		arg.MaxRows,
 	)
 	var i EventPageTopicsRow
@@ -298,8 +349,8 @@ const eventTail = `-- name: EventTail :many
 
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
-FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
-    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data FROM tailroom.events WHERE position > $1 ORDER BY position LIMIT $2::integer) page) e
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
+    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room FROM tailroom.events WHERE position > $1 ORDER BY position LIMIT $2::integer) page) e
 WHERE before < $3::bigint ORDER BY position
 `
 
@@ -309,6 +360,26 @@ type EventTailParams struct {
 	MaxBytes int64
 }
 
+type EventTailRow struct {
+	Position      int64
+	Epoch         int64
+	ID            pgtype.UUID
+	Tenant        string
+	Namespace     string
+	Type          string
+	SchemaVersion int32
+	Rooms         []string
+	Stream        *string
+	Version       *int64
+	OccurredAt    time.Time
+	RecordedAt    time.Time
+	Actor         *string
+	CorrelationID string
+	CausationID   pgtype.UUID
+	ReplyBy       *time.Time
+	Data          []byte
+}
+
 // Reading the log. A page is read in two steps: which positions match (from
 // indexes alone, together with the tip and the floor that the same snapshot
 // sees), then the events at those positions. An empty page so still says how
@@ -316,15 +387,15 @@ type EventTailParams struct {
 // noticed, because its events are missing.
 // Both readings stop before the row with which the data, as stored, would pass
 // max_bytes, but return at least one: what is read at once is bounded in memory.
-func (q *Queries) EventTail(ctx context.Context, db DBTX, arg EventTailParams) ([]Event, error) {
+func (q *Queries) EventTail(ctx context.Context, db DBTX, arg EventTailParams) ([]EventTailRow, error) {
 	rows, err := db.Query(ctx, eventTail, arg.After, arg.MaxRows, arg.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Event
+	var items []EventTailRow
 	for rows.Next() {
-		var i Event
+		var i EventTailRow
 		if err := rows.Scan(
 			&i.Position,
 			&i.Epoch,
@@ -355,7 +426,7 @@ func (q *Queries) EventTail(ctx context.Context, db DBTX, arg EventTailParams) (
 }
 
 const logBounds = `-- name: LogBounds :one
-SELECT tip::bigint AS tip, floor::bigint AS floor, epoch::bigint AS epoch FROM tailroom.bounds()
+SELECT tip::bigint AS tip, floor::bigint AS floor, epoch::bigint AS epoch FROM tailroom.bounds
 `
 
 type LogBoundsRow struct {

@@ -37,6 +37,7 @@ type Event struct {
 	CausationID   pgtype.UUID
 	ReplyBy       *time.Time
 	Data          []byte
+	FirstRoom     string
 }
 
 type Log struct {
@@ -65,4 +66,10 @@ type Stream struct {
 	Stream       string
 	Version      int64
 	LastPosition int64
+}
+
+type TailroomBound struct {
+	Tip   interface{}
+	Floor int64
+	Epoch interface{}
 }

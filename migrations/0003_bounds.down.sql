@@ -1,1 +1,1 @@
-DROP FUNCTION tailroom.bounds();
+DROP VIEW tailroom.bounds;

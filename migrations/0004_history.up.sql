@@ -49,7 +49,7 @@ BEGIN
     ELSE
         source := 'SELECT DISTINCT hit.position FROM unnest($2) AS n (namespace) CROSS JOIN unnest($3) AS r (room)'
             || ' CROSS JOIN LATERAL ((SELECT e.position FROM tailroom.events e WHERE e.namespace = n.namespace'
-            || ' AND e.rooms[1] = r.room AND ' || wanted || sorted
+            || ' AND e.first_room = r.room AND ' || wanted || sorted
             || ') UNION ALL (SELECT e.position FROM tailroom.events e WHERE e.namespace = n.namespace'
             || ' AND cardinality(e.rooms) > 1 AND e.rooms @> ARRAY[r.room] AND ' || wanted || sorted || ')) hit';
     END IF;

@@ -25,6 +25,7 @@ var files embed.FS
 
 const (
 	schema = "tailroom"
+	table  = "schema_migrations"
 	// Two ints of an advisory lock: the first is "tail", shared by all of
 	// Tailroom's locks, the second says which.
 	lockClass, lockMigrate = 1952541036, 3
@@ -91,16 +92,42 @@ func Retry(ctx context.Context, dsn string) error {
 }
 
 // Status returns the version the database has, 0 before the first migration,
-// and whether an earlier migration failed.
+// and whether an earlier migration failed. It changes nothing and needs no
+// right but to read.
 func Status(ctx context.Context, dsn string) (version uint, dirty bool, err error) {
-	err = with(ctx, dsn, func(m *migrate.Migrate) error {
-		version, dirty, err = m.Version()
-		if errors.Is(err, migrate.ErrNilVersion) {
-			return nil
-		}
-		return err
-	})
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return 0, false, fmt.Errorf("connecting to read the schema's version: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var present bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, schema+"."+table).Scan(&present); err != nil || !present {
+		return 0, false, err
+	}
+	err = conn.QueryRow(ctx, `SELECT version, dirty FROM `+schema+"."+table).Scan(&version, &dirty)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
 	return version, dirty, err
+}
+
+// Check returns an error that says what to do unless the database has the
+// schema that this program needs.
+func Check(ctx context.Context, dsn string) error {
+	newest, err := Newest()
+	if err != nil {
+		return err
+	}
+	version, dirty, err := Status(ctx, dsn)
+	switch {
+	case err != nil:
+		return err
+	case dirty:
+		return fmt.Errorf("%w at version %d: mend the cause, then run `tailroom migrate retry`", ErrDirty, version)
+	case version < newest:
+		return fmt.Errorf("the database's schema is at version %d and this program needs %d: run `tailroom migrate up`", version, newest)
+	}
+	return nil
 }
 
 // change runs fn unless the database is ahead of this program.
@@ -159,7 +186,7 @@ func open(dsn string) (*migrate.Migrate, error) {
 	if err != nil {
 		return nil, err
 	}
-	driver, err := migratepgx.WithInstance(pool, &migratepgx.Config{SchemaName: schema, MigrationsTable: "schema_migrations"})
+	driver, err := migratepgx.WithInstance(pool, &migratepgx.Config{SchemaName: schema, MigrationsTable: table})
 	if err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}

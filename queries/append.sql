@@ -17,7 +17,7 @@ FROM tailroom.append_batch(
 -- name: EventMatchDrafts :many
 -- Whether events that are in the log already have the content of the drafts
 -- that brought their ids again.
-SELECT e.position, e.stream, e.version,
+SELECT e.position, e.epoch, e.stream, e.version,
     (e.namespace = d.namespace AND e.type = d.type
         AND e.rooms @> string_to_array(d.rooms, E'\x1f') AND e.rooms <@ string_to_array(d.rooms, E'\x1f')
         AND coalesce(e.stream, '') = d.stream AND e.correlation_id = d.correlation_id

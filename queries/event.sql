@@ -22,11 +22,14 @@ FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_s
 WHERE before < sqlc.arg('max_bytes')::bigint ORDER BY position;
 
 -- name: EventGetByID :many
-SELECT * FROM tailroom.events WHERE id = @id AND (@tenant::text = '' OR tenant = @tenant) ORDER BY position;
+SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
+    recorded_at, actor, correlation_id, causation_id, reply_by, data
+FROM tailroom.events WHERE id = @id AND (@tenant::text = '' OR tenant = @tenant) ORDER BY position;
 
 -- name: EventPageTopics :one
 -- Each topic is scanned in order and no further than a page: its first rooms,
--- the few events with several, or the whole namespace where the room is empty.
+-- the few events with several, or the whole namespace where the room is empty. And
+-- no scan goes beyond upto, however little it finds.
 SELECT
     b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
     coalesce((SELECT array_agg(p.position ORDER BY p.position) FROM (
@@ -36,21 +39,21 @@ SELECT
         CROSS JOIN LATERAL (
             (SELECT e.position FROM tailroom.events e
              WHERE topic.room <> '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
-                AND e.rooms[1] = topic.room AND e.position > @after
+                AND e.first_room = topic.room AND e.position > @after AND e.position <= @upto
              ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer)
             UNION ALL
             (SELECT e.position FROM tailroom.events e
              WHERE topic.room <> '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
-                AND cardinality(e.rooms) > 1 AND e.rooms @> ARRAY[topic.room] AND e.position > @after
+                AND cardinality(e.rooms) > 1 AND e.rooms @> ARRAY[topic.room] AND e.position > @after AND e.position <= @upto
              ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer)
             UNION ALL
             (SELECT e.position FROM tailroom.events e
              WHERE topic.room = '' AND e.tenant = topic.tenant AND e.namespace = topic.namespace
-                AND e.position > @after
+                AND e.position > @after AND e.position <= @upto
              ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer)
         ) hit
         ORDER BY hit.position LIMIT sqlc.arg('max_rows')::integer) p), '{}')::bigint[] AS positions
-FROM tailroom.bounds() b;
+FROM tailroom.bounds b;
 
 -- name: EventPageNamespaces :one
 -- The operators' page: namespaces of every tenant.
@@ -58,12 +61,12 @@ SELECT
     b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
     coalesce((SELECT array_agg(p.position ORDER BY p.position) FROM (
         SELECT e.position FROM tailroom.events e
-        WHERE e.namespace = ANY(@namespaces::text[]) AND e.position > @after
+        WHERE e.namespace = ANY(@namespaces::text[]) AND e.position > @after AND e.position <= @upto
         ORDER BY e.position LIMIT sqlc.arg('max_rows')::integer) p), '{}')::bigint[] AS positions
-FROM tailroom.bounds() b;
+FROM tailroom.bounds b;
 
 -- name: LogBounds :one
-SELECT tip::bigint AS tip, floor::bigint AS floor, epoch::bigint AS epoch FROM tailroom.bounds();
+SELECT tip::bigint AS tip, floor::bigint AS floor, epoch::bigint AS epoch FROM tailroom.bounds;
 
 -- name: EpochList :many
 SELECT * FROM tailroom.epochs ORDER BY epoch;
@@ -76,4 +79,4 @@ SELECT b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
     tailroom.history(@tenant, coalesce(@namespaces::text[], '{}'), coalesce(@rooms::text[], '{}'),
         coalesce(@types::text[], '{}'), @stream, @correlation_id, sqlc.narg('recorded_from'), sqlc.narg('recorded_to'),
         @after, @before, @descending, sqlc.arg('max_rows'))::bigint[] AS positions
-FROM tailroom.bounds() b;
+FROM tailroom.bounds b;

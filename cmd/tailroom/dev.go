@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/config"
@@ -72,6 +73,7 @@ func dev(cmd *cobra.Command, c config.Config, rate float64) (err error) {
 		}
 		c.JWTSecret = config.Secret(secret)
 	}
+	var ended <-chan struct{} // the private Postgres'; never of another
 	if c.DatabaseURL == "" {
 		postgres, err := localpg.Start(cmd.Context(), localpg.Config{Dir: devDir, Durable: true, Log: slog.Default()})
 		if err != nil {
@@ -82,19 +84,30 @@ func dev(cmd *cobra.Command, c config.Config, rate float64) (err error) {
 			defer cancel()
 			err = errors.Join(err, postgres.Stop(ctx))
 		}()
+		ended = postgres.Done()
 		c.DatabaseURL = config.Secret(postgres.URL("tailroom"))
 	}
 	return serve(cmd, c, func(ctx context.Context, url string) error {
 		greet(cmd.OutOrStdout(), url, c)
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ended:
+				return errors.New("the private Postgres has ended: see postgres.log in " + devDir)
+			}
+		})
 		if rate <= 0 {
-			return nil
+			return g.Wait()
 		}
 		s := simulator{
 			Config: simulation.Config{Companies: simulatedCompanies, Branches: simulatedBranches}, rate: rate,
 			poster: poster{url: url, token: minter(c, access.Service, "*"), patience: time.Minute, notice: cmd.ErrOrStderr()},
 			status: &status{w: cmd.ErrOrStderr()},
 		}
-		return s.run(ctx)
+		g.Go(func() error { return s.run(ctx) })
+		return g.Wait()
 	})
 }
 
@@ -126,17 +139,21 @@ func greet(w io.Writer, url string, c config.Config) {
 		}
 		return token
 	}
+	self := "tailroom"
+	if strings.ContainsRune(os.Args[0], filepath.Separator) {
+		self = os.Args[0] // not in the PATH
+	}
 	fmt.Fprintf(w, `
 Tailroom is at %[1]s
 
-Tokens, good for a day ("tailroom token" makes others):
+Tokens, good for a day ("%[4]s token" makes others):
 
   export SERVICE=%[2]s
   export BRANCH=%[3]s
 
 Watch branch b7 of company c1 (a WebSocket client that resumes):
 
-  tailroom tail --url %[1]s --token $BRANCH
+  %[4]s tail --url %[1]s --token $BRANCH
 
 Publish an order to it, in another terminal:
 
@@ -149,7 +166,7 @@ Read it back from the log:
 
 A whole dinner service, 20 events a second:
 
-  tailroom simulate --url %[1]s --rate 20
+  %[4]s simulate --url %[1]s --rate 20
 
-`, url, mint("service", "c1"), mint("web", "c1", "b7"))
+`, url, mint("service", "c1"), mint("web", "c1", "b7"), self)
 }

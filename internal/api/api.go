@@ -17,6 +17,7 @@ import (
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/session"
 )
 
 // compressAbove is the size of an answer, in bytes, from which it goes
@@ -34,18 +35,13 @@ type History interface {
 	Get(ctx context.Context, e eventlog.Lookup) (*event.Entry, error)
 }
 
-// Locator says where a reader may begin.
-type Locator interface {
-	Locate(ctx context.Context, s event.Start) (event.Cursor, *event.Reset, error)
-}
-
 // Config is what an API needs.
 type Config struct {
 	Verify     func(token string) (access.Grant, error)
 	Catalog    *catalog.Catalog
 	Publisher  Publisher
 	History    History
-	Locator    Locator
+	Locator    session.Locator
 	Health     func(context.Context) Health
 	MaxBody    int64        // bytes of a JSON body, or of one NDJSON line
 	Stream     http.Handler // GET /v1/stream

@@ -95,7 +95,8 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1, "INSTANCE_ID=one")[0]
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), status(""))
-	i.Hello(t, apptest.Token(t, access.Web, "c1"), "", `[{"namespace":"/orders"}]`)
+	socket, _ := i.Hello(t, apptest.Token(t, access.Web, "c1"), "", `[{"namespace":"/orders"}]`)
+	socket.Until(t, "live")
 	for path, status := range map[string]string{"/healthz": "ok", "/readyz": "ready"} {
 		answer := i.Get(t, path, "")
 		require.Equal(t, http.StatusOK, answer.Status)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,12 @@ const (
 	// queryTimeout bounds a query of the log; a client's patience is shorter.
 	queryTimeout = 30 * time.Second
 )
+
+// parameters are those of a listing. Another is refused: a filter with a slip of
+// the pen would give away more than was asked for.
+var parameters = []string{
+	"after", "before", "companyId", "correlationId", "from", "limit", "namespace", "order", "room", "stream", "to", "type",
+}
 
 // list answers GET /v1/events.
 func (a *api) list(w http.ResponseWriter, r *http.Request) error {
@@ -55,6 +62,11 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 
 // query reads the parameters of a listing.
 func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (eventlog.Query, error) {
+	for name := range v {
+		if !slices.Contains(parameters, name) {
+			return eventlog.Query{}, parameter(name, "there is no such parameter").With("allowed", parameters)
+		}
+	}
 	q := eventlog.Query{
 		Tenant: grant.Tenant, Namespaces: v["namespace"], Types: v["type"],
 		Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"), Limit: defaultLimit,
@@ -147,19 +159,14 @@ func (a *api) between(ctx context.Context, q *eventlog.Query, v url.Values) erro
 
 // locate returns the position of a cursor, which the log must be able to serve.
 func (a *api) locate(ctx context.Context, name, value string) (int64, error) {
-	start, err := event.ParseStart(value)
+	begin, err := session.Begin(ctx, a.Locator, name, value)
 	if err != nil {
-		return 0, problem.New(problem.InvalidCursor, err.Error()).With("path", name)
+		return 0, err
 	}
-	cursor, reset, err := a.Locator.Locate(ctx, start)
-	if err != nil {
-		slog.WarnContext(ctx, "a cursor could not be located", "component", "api", "error", err)
-		return 0, problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+	if begin.Reset != nil {
+		return 0, goneAs(begin.Reset)
 	}
-	if reset != nil {
-		return 0, goneAs(reset)
-	}
-	return cursor.Position, nil
+	return begin.Cursor.Position, nil
 }
 
 // gone answers for a cursor below the log's floor. The window may still hold

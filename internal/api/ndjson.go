@@ -18,8 +18,10 @@ const (
 	// the body has been read: a client that does not read while it writes would
 	// otherwise never finish.
 	maxLines = 100_000
+	// maxAnswers bounds those answers, in bytes: a line can be a thousand events.
+	maxAnswers = 32 << 20
 	// linesAhead is how many groups of a request may wait for the log.
-	linesAhead = 1000
+	linesAhead = 200
 )
 
 // lines publishes the lines of one request, each its own group, in order.
@@ -44,9 +46,9 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 	scanner.Buffer(nil, int(a.MaxBody))
 	number := 0
 	for expectBody(w); scanner.Scan(); expectBody(w) {
-		if number++; number > maxLines {
+		if number++; number > maxLines || l.out.Len() > maxAnswers {
 			l.ahead = append(l.ahead, waiting{number: number, err: problem.New(problem.TooLarge,
-				"too many lines in one request; this one and what follows was not read").With("limit", maxLines)})
+				"too much in one request: this line and what follows was not published").With("limit", maxLines)})
 			break
 		}
 		if line := bytes.TrimSpace(scanner.Bytes()); len(line) > 0 {

@@ -179,8 +179,11 @@ func TestPublish_Refused(t *testing.T) {
 		"half a version":         {service, order(`"expectedVersion":1.5,`, good), 400, "invalid_parameter", `"path":"expectedVersion"`},
 		"another schema":         {service, order(`"schemaVersion":2,`, good), 400, "invalid_parameter", `"allowed":[1]`},
 		"two versions expected":  {service, "[" + status(`"expectedVersion":1,`) + "," + status(`"expectedVersion":2,`) + "]", 400, "invalid_parameter", `"index":1`},
-		"a version too late":     {service, "[" + status("") + "," + status(`"expectedVersion":2,`) + "]", 400, "invalid_parameter", `"index":1`},
-		"the same id twice":      {service, "[" + status(`"id":"`+two+`",`) + "," + status(`"id":"`+two+`",`) + "]", 400, "invalid_parameter", `"index":1`},
+		"a version on the second": {
+			service, "[" + status("") + "," + status(`"expectedVersion":2,`) + "]", 409, "version_conflict",
+			`"conflicts":[{"index":0,"namespace":"/orders","stream":"order:1","expectedVersion":2,"currentVersion":1}]`,
+		},
+		"the same id twice": {service, "[" + status(`"id":"`+two+`",`) + "," + status(`"id":"`+two+`",`) + "]", 400, "invalid_parameter", `"index":1`},
 		"two companies": {
 			apptest.Token(t, access.Service, "*"), "[" + order(`"companyId":"c1",`, good) + "," + order(`"companyId":"c2",`, good) + "]", 400, "invalid_parameter", `"index":1`,
 		},

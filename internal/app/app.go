@@ -72,11 +72,13 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 			return nil, err
 		}
 	}
+	// Not through a pooler, on whose connection the lock would stay behind.
+	migrate := migrations.Check
 	if c.Migrate {
-		// Not through a pooler, on whose connection the lock would stay behind.
-		if err := migrations.Up(ctx, string(c.ListenURL())); err != nil {
-			return nil, err
-		}
+		migrate = migrations.Up
+	}
+	if err := migrate(ctx, string(c.ListenURL())); err != nil {
+		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -27,7 +27,7 @@ func settings(c *Config) []setting {
 
 		{"DATABASE_URL", "", "`url` of the PostgreSQL database that holds the log", secret(&c.DatabaseURL, anySecret)},
 		{"TAILROOM_LISTEN_DATABASE_URL", "", "`url` of it without a pooler, for LISTEN (default: DATABASE_URL)", secret(&c.ListenDatabaseURL, anySecret)},
-		{"TAILROOM_DATABASE_CONNS", "8", "`number` of database connections, beside the one for LISTEN", number(&c.DatabaseConns, 2, 1000)},
+		{"TAILROOM_DATABASE_CONNS", "8", "`number` of database connections for history, beside the ten for what is live", number(&c.DatabaseConns, 2, 1000)},
 		{"TAILROOM_MIGRATE", "on", "`on|off`: bring the schema up to date at start", onOff(&c.Migrate)},
 		{"CATALOG_FILE", "", "YAML `file` of the event types (default: the catalogue built in)", text(&c.CatalogFile)},
 

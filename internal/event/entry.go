@@ -13,23 +13,23 @@ type Entry struct {
 	deflated    []byte
 }
 
-// entryOverhead is what an Entry costs beside its bytes: the struct, its
-// strings and its places in the indexes.
-const entryOverhead = 640
+// What an Entry costs beside its bytes: the struct and its strings, and for each
+// room its place in the index, which may be the only one there.
+const entryOverhead, roomOverhead = 640, 320
 
 // NewEntry encodes e. The entry's Data shares the envelope's memory.
 func NewEntry(e Event) *Entry {
 	buf := make([]byte, 0, 420+len(e.Data)+len(e.Stream)+len(e.CorrelationID)+24*len(e.Rooms))
 	buf, at := e.appendEnvelope(buf)
 	e.Data = buf[at : len(buf)-1 : len(buf)-1]
-	return &Entry{Event: e, json: buf}
+	return &Entry{Event: e, json: buf[:len(buf):len(buf)]} // who appends to it copies it
 }
 
 // JSON is the event's public envelope.
 func (e *Entry) JSON() []byte { return e.json }
 
 // Size is the memory the entry holds, in bytes, approximately.
-func (e *Entry) Size() int { return len(e.json) + entryOverhead }
+func (e *Entry) Size() int { return len(e.json) + entryOverhead + len(e.Rooms)*roomOverhead }
 
 // Deflated returns what build makes of the entry, made at the first call and
 // shared from then on: the compressed form in which a transport sends it.

@@ -13,7 +13,7 @@ type Page struct {
 	Entries []*Entry
 	Bounds  Bounds // of the snapshot the page was read in
 	// Next is the cursor behind the page: all that matches up to there is in
-	// it. It is the tip when the page is not full.
+	// it. A page that is not full goes as far as was looked, the tip at most.
 	Next Cursor
 }
 

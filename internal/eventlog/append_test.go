@@ -426,41 +426,48 @@ func randomText(n int) string {
 	return string(text)
 }
 
+// A tenant may fill a quarter of the queue, all tenants together the whole.
 func TestAppend_OverloadIsRefused(t *testing.T) {
 	t.Parallel()
-	t.Run("groups", func(t *testing.T) {
-		t.Parallel()
-		a := newRig(t).instance(t)
-		group := []event.Draft{draft("")}
-		for range 20_000 {
-			_, err := a.Submit(nil, group)
-			require.NoError(t, err)
-		}
-		_, err := a.Submit(nil, group)
-		require.ErrorIs(t, err, eventlog.ErrOverloaded)
-		require.InDelta(t, 1, a.figure(t, "tailroom_append_overloaded_total"), 0)
-	})
-	t.Run("bytes", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t)
-		a := r.instanceOn(t, r.dsn, time.Millisecond)
-		large := with(draft(""), data(strings.Repeat(" ", 1<<20)))
-		var tickets []*eventlog.Ticket
-		var err error
-		for err == nil && len(tickets) < 1000 {
-			var ticket *eventlog.Ticket
-			ticket, err = a.Submit(nil, []event.Draft{large})
-			tickets = append(tickets, ticket)
-		}
-		require.ErrorIs(t, err, eventlog.ErrOverloaded)
-		require.Len(t, tickets, 64, "64 MiB are the bound")
-		_, err = a.Submit(nil, []event.Draft{draft("")})
-		require.NoError(t, err, "a small one has room")
-		_, err = wait(t, tickets[7])
-		require.ErrorIs(t, err, eventlog.ErrUnavailable)
-		_, err = a.Submit(nil, []event.Draft{large})
-		require.NoError(t, err, "who gives up makes room")
-	})
+	for name, test := range map[string]struct {
+		each event.Draft
+		want int // of one tenant
+	}{
+		"groups": {draft(""), 5000},
+		"bytes":  {with(draft(""), data(strings.Repeat(" ", 1<<20))), 15}, // 16 MiB, and each is a little more than one
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			a := r.instanceOn(t, r.dsn, time.Millisecond)
+			fill := func(company string) (tickets []*eventlog.Ticket) {
+				for {
+					ticket, err := a.Submit(nil, []event.Draft{with(test.each, tenant(company))})
+					if err != nil {
+						require.ErrorIs(t, err, eventlog.ErrOverloaded)
+						return tickets
+					}
+					tickets = append(tickets, ticket)
+				}
+			}
+			first := fill("c1")
+			require.Len(t, first, test.want)
+			for _, company := range []string{"c2", "c3", "c4"} {
+				require.Len(t, fill(company), test.want, "others have room")
+			}
+			require.Empty(t, fill("c1"))
+			if name == "groups" {
+				require.Empty(t, fill("c5"), "the queue is full")
+			}
+			require.Greater(t, a.figure(t, "tailroom_append_overloaded_total"), 4.0)
+
+			for _, ticket := range first[:3] {
+				_, err := wait(t, ticket)
+				require.ErrorIs(t, err, eventlog.ErrUnavailable)
+			}
+			require.Len(t, fill("c1"), 3, "who gives up makes room")
+		})
+	}
 }
 
 // What has been taken for a batch takes no room in the queue any more.
@@ -468,7 +475,7 @@ func TestAppend_TheQueueEmpties(t *testing.T) {
 	t.Parallel()
 	a := newRig(t).running(t)
 	large := with(draft(""), data(strings.Repeat(" ", 1<<20)))
-	for range 70 { // MiB, more than may wait at once; PostgreSQL refuses them without ado
+	for range 20 { // MiB, more than may wait at once; PostgreSQL refuses them without ado
 		_, err := a.Append(t.Context(), nil, []event.Draft{large})
 		require.ErrorIs(t, err, eventlog.ErrRefused)
 	}

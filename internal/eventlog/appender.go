@@ -119,7 +119,7 @@ func (a *Appender) Append(ctx context.Context, source any, drafts []event.Draft)
 // with ErrUnavailable.
 func (a *Appender) Run(ctx context.Context) error {
 	defer a.abandon()
-	for {
+	for ctx.Err() == nil {
 		b := a.queue.take()
 		if len(b.groups) == 0 {
 			select {
@@ -132,6 +132,7 @@ func (a *Appender) Run(ctx context.Context) error {
 		a.Metrics.waiting.Sub(float64(len(b.groups)))
 		a.append(ctx, b)
 	}
+	return nil
 }
 
 func (a *Appender) abandon() {

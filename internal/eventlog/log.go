@@ -42,6 +42,10 @@ const (
 	pageBytes = 512 << 10
 )
 
+// pageSpan is how many positions a page looks at: a reader of rare events must
+// not hold a connection while the whole log is searched for them.
+const pageSpan = 500_000
+
 // ErrDetached says that events went away while they were being read, as when
 // retention drops a partition.
 var ErrDetached = errors.New("events were dropped while they were read")
@@ -74,6 +78,7 @@ func (l *Log) page(ctx context.Context, topics []event.Topic, after int64, limit
 	}
 	page := event.Page{Bounds: event.Bounds{Tip: event.Cursor{Epoch: hit.Epoch, Position: hit.Tip}, Floor: hit.Floor}}
 	page.Next = page.Bounds.Tip
+	page.Next.Position = min(page.Next.Position, after+pageSpan)
 	if len(hit.Positions) == 0 || after < hit.Floor {
 		return page, nil
 	}
@@ -117,12 +122,12 @@ func (l *Log) positions(ctx context.Context, topics []event.Topic, after int64, 
 	}
 	if everyTenant {
 		row, err := l.sql.EventPageNamespaces(ctx, l.pool, db.EventPageNamespacesParams{
-			Namespaces: namespaces, After: after, MaxRows: int32(limit),
+			Namespaces: namespaces, After: after, Upto: after + pageSpan, MaxRows: int32(limit),
 		})
 		return db.EventPageTopicsRow(row), err
 	}
 	return l.sql.EventPageTopics(ctx, l.pool, db.EventPageTopicsParams{
-		Tenants: tenants, Namespaces: namespaces, Rooms: rooms, After: after, MaxRows: int32(limit),
+		Tenants: tenants, Namespaces: namespaces, Rooms: rooms, After: after, Upto: after + pageSpan, MaxRows: int32(limit),
 	})
 }
 
@@ -143,5 +148,5 @@ func (l *Log) Get(ctx context.Context, want Lookup) (*event.Entry, error) {
 	if len(rows) == 0 {
 		return nil, ErrNotFound
 	}
-	return event.NewEntry(fromRow(&rows[len(rows)-1])), nil
+	return entries(rows[len(rows)-1:])[0], nil
 }

@@ -9,33 +9,49 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-// What may wait for the log, in all. Beyond it publishers are told to come
-// back: a queue that grows without end only hides that the log is too slow.
+// What may wait for the log, in all and of one tenant. Beyond it publishers are
+// told to come back: a queue that grows without end only hides that the log is
+// too slow, and one that a single tenant fills is closed to all others.
 const (
-	maxQueueGroups = 20_000
-	maxQueueBytes  = 64 << 20
+	maxQueueGroups  = 20_000
+	maxQueueBytes   = 64 << 20
+	maxTenantGroups = maxQueueGroups / 4
+	maxTenantBytes  = maxQueueBytes / 4
 )
 
 // queue is the groups that wait for the next batch, oldest first.
 type queue struct {
 	wake chan struct{} // capacity 1: something was added
 
-	mu     sync.Mutex
-	groups []*pending
-	bytes  int
+	mu      sync.Mutex
+	groups  []*pending
+	bytes   int
+	tenants map[string]*share
 }
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
+// share is how much of the queue is one tenant's.
+type share struct{ groups, bytes int }
 
-// add appends g, or reports false when the queue is full.
+func newQueue() *queue { return &queue{wake: make(chan struct{}, 1), tenants: map[string]*share{}} }
+
+// add appends g, or reports false when the queue, or its tenant's share of it,
+// is full.
 func (q *queue) add(g *pending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.groups) >= maxQueueGroups || q.bytes+g.bytes > maxQueueBytes {
+	mine := q.tenants[g.tenant()]
+	if mine == nil {
+		mine = &share{}
+	}
+	if len(q.groups) >= maxQueueGroups || q.bytes+g.bytes > maxQueueBytes ||
+		mine.groups >= maxTenantGroups || mine.bytes+g.bytes > maxTenantBytes {
 		return false
 	}
-	q.groups = append(q.groups, g)
+	q.tenants[g.tenant()] = mine
+	mine.groups++
+	mine.bytes += g.bytes
 	q.bytes += g.bytes
+	q.groups = append(q.groups, g)
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -50,7 +66,7 @@ func (q *queue) remove(g *pending) bool {
 	for i, other := range q.groups {
 		if other == g {
 			q.groups = append(q.groups[:i], q.groups[i+1:]...)
-			q.bytes -= g.bytes
+			q.leave(g)
 			return true
 		}
 	}
@@ -79,10 +95,21 @@ func (q *queue) take() *batch {
 		b.groups = append(b.groups, g)
 		b.events += len(g.drafts)
 		b.bytes += g.bytes
-		q.bytes -= g.bytes
+		q.leave(g)
 	}
 	q.groups = left
 	return b
+}
+
+// leave takes g out of the accounts.
+func (q *queue) leave(g *pending) {
+	q.bytes -= g.bytes
+	mine := q.tenants[g.tenant()]
+	mine.groups--
+	mine.bytes -= g.bytes
+	if mine.groups == 0 {
+		delete(q.tenants, g.tenant())
+	}
 }
 
 type idKey struct {
@@ -146,3 +173,6 @@ type pending struct {
 	tried   bool
 	verdict chan verdict // capacity 1, sent to once
 }
+
+// tenant is whose the group is; a group is of one.
+func (g *pending) tenant() string { return g.drafts[0].Tenant }

@@ -168,6 +168,36 @@ func TestPage_InARow(t *testing.T) {
 	}
 }
 
+// A page looks only so far, however little it finds, and says how far.
+func TestPage_LooksOnlySoFar(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	a.append(t, draft(""), with(draft(""), tenant("c2")))
+	r.exec(t, "SELECT setval('tailroom.positions', 1700000)")
+	a.append(t, draft(""))
+	for _, topic := range []event.Topic{{Tenant: "c1", Namespace: "/orders"}, {Tenant: "c1", Namespace: "/orders", Room: "branch:b1"}, {Namespace: "/orders"}} {
+		var found []int64
+		pages, at := 0, cursor(0)
+		for at != cursor(1_700_001) {
+			page, err := r.log.Page(t.Context(), []event.Topic{topic}, at.Position, 10)
+			require.NoError(t, err)
+			require.Greater(t, page.Next.Position, at.Position)
+			for _, e := range page.Entries {
+				found = append(found, e.Cursor.Position)
+			}
+			at = page.Next
+			pages++
+		}
+		require.Equal(t, 4, pages)
+		want := []int64{1, 1_700_001}
+		if topic.Tenant == "" {
+			want = []int64{1, 2, 1_700_001}
+		}
+		require.Equal(t, want, found)
+	}
+}
+
 func TestTail(t *testing.T) {
 	t.Parallel()
 	random := newRandom(t)

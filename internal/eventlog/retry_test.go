@@ -330,11 +330,30 @@ func TestRun_Ends(t *testing.T) {
 		release := r.holdLock(t)
 		ticket := a.submit(t, draft(""))
 		r.awaitQueue(t, 1)
-		stopped := make(chan struct{})
-		go func() { a.stop(); close(stopped) }()
+		a.cancel()
 		release()
-		<-stopped
+		a.stop()
 		require.Equal(t, []int64{1}, positions(accepted(t, ticket)))
+	})
+	t.Run("with a log, and with much to do", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		a := r.running(t)
+		release := r.holdLock(t)
+		tickets := []*eventlog.Ticket{a.submit(t, draft(""))}
+		r.awaitQueue(t, 1)
+		for range 50 { // each would be a batch of its own
+			tickets = append(tickets, a.submit(t, with(draft("order:1"), expecting(0))))
+		}
+		a.cancel()
+		release()
+		a.stop()
+		accepted(t, tickets[0])
+		for _, ticket := range tickets[1:] {
+			_, err := wait(t, ticket)
+			require.ErrorIs(t, err, eventlog.ErrUnavailable)
+		}
+		require.Len(t, r.all(t), 1)
 	})
 	t.Run("without", func(t *testing.T) {
 		t.Parallel()
@@ -343,13 +362,17 @@ func TestRun_Ends(t *testing.T) {
 		proxy.Refuse(true)
 		a := r.instanceOn(t, proxy.DSN(), time.Hour)
 		a.start()
-		first, second := a.submit(t, with(draft("order:1"), expecting(0))), a.submit(t, draft("order:1"))
+		var tickets []*eventlog.Ticket
+		for range 50 {
+			tickets = append(tickets, a.submit(t, with(draft("order:1"), expecting(0))))
+		}
 		a.awaitRetries(t, 1)
 		a.stop()
-		for _, ticket := range []*eventlog.Ticket{first, second} {
+		for _, ticket := range tickets {
 			_, err := wait(t, ticket)
 			require.ErrorIs(t, err, eventlog.ErrUnavailable)
 		}
+		require.Less(t, a.figure(t, "tailroom_append_retries_total"), 20.0, "not each of them has to find out")
 	})
 }
 

@@ -42,7 +42,8 @@ func newRig(t *testing.T) *rig {
 type instance struct {
 	*eventlog.Appender
 	start   func()
-	stop    func()
+	cancel  func() // asks it to stop
+	stop    func() // and waits
 	figures *prometheus.Registry
 }
 
@@ -70,6 +71,7 @@ func (r *rig) instanceOn(t *testing.T, dsn string, timeout time.Duration) *insta
 	i := &instance{
 		Appender: a,
 		figures:  figures,
+		cancel:   cancel,
 		start: func() {
 			running = true
 			go func() { done <- a.Run(ctx) }()

@@ -9,15 +9,18 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-func entries(rows []db.Event) []*event.Entry {
+// row is an event as any of the queries reads it: the same columns in each.
+type row = db.EventTailRow
+
+func entries[R db.EventTailRow | db.EventListByPositionRow | db.EventGetByIDRow](rows []R) []*event.Entry {
 	list := make([]*event.Entry, len(rows))
 	for i := range rows {
-		list[i] = event.NewEntry(fromRow(&rows[i]))
+		list[i] = event.NewEntry(fromRow(row(rows[i])))
 	}
 	return list
 }
 
-func fromRow(r *db.Event) event.Event {
+func fromRow(r row) event.Event {
 	return event.Event{
 		Cursor:        event.Cursor{Epoch: r.Epoch, Position: r.Position},
 		ID:            uuid.UUID(r.ID.Bytes),

@@ -134,10 +134,6 @@ func (l *Log) settle(ctx context.Context, g *pending, known []int64) ([]event.Re
 	if err != nil {
 		return nil, err
 	}
-	epochs, err := l.Epochs(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
 	receipts := make([]event.Receipt, len(g.drafts))
 	complete := true
 	for i, position := range known {
@@ -149,8 +145,15 @@ func (l *Log) settle(ctx context.Context, g *pending, known []int64) ([]event.Re
 		if found && !m.Same {
 			return nil, &IDReusedError{Index: i}
 		}
+		if !found { // retention has dropped it, and only its place is known
+			epochs, err := l.Epochs(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+			m.Epoch = epochs.At(position).Epoch
+		}
 		receipts[i] = event.Receipt{
-			Cursor: epochs.At(position), ID: g.drafts[i].ID,
+			Cursor: event.Cursor{Epoch: m.Epoch, Position: position}, ID: g.drafts[i].ID,
 			Stream: orZero(m.Stream), Version: orZero(m.Version), Duplicate: !g.tried,
 		}
 	}

@@ -25,7 +25,11 @@ const (
 // being read gets the same one.
 func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Cursor) (event.Batch, error) {
 	result := h.cold.DoChan(coldKey(keys, after), func() (any, error) {
-		h.slots <- struct{}{}
+		select {
+		case h.slots <- struct{}{}:
+		case <-h.life.Done():
+			return nil, h.life.Err()
+		}
 		defer func() { <-h.slots }()
 		readCtx, cancel := context.WithTimeout(h.life, coldTimeout)
 		defer cancel()

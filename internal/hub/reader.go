@@ -61,6 +61,9 @@ func (r *Reader) follow(topics []event.Topic) {
 	r.topics = make([]*topic, len(topics))
 	for i, key := range topics {
 		t := r.hub.topicFor(key)
+		if t.readers == nil {
+			t.readers = map[*Reader]struct{}{}
+		}
 		t.readers[r] = struct{}{}
 		r.topics[i] = t
 	}

@@ -50,7 +50,7 @@ func (d *deque) after(position int64) []*event.Entry {
 func (h *Hub) topicFor(key event.Topic) *topic {
 	t := h.topics[key]
 	if t == nil {
-		t = &topic{key: key, readers: map[*Reader]struct{}{}}
+		t = &topic{key: key}
 		h.topics[key] = t
 	}
 	return t

@@ -65,6 +65,7 @@ type Listener struct {
 	config *pgx.ConnConfig
 	wake   func(last int64)
 	state  atomic.Int32
+	said   bool // that none is heard, for Run alone
 
 	up       prometheus.Gauge
 	heard    prometheus.Counter
@@ -122,8 +123,10 @@ func (l *Listener) lost(ctx context.Context, why error) (listened bool) {
 	if ctx.Err() != nil {
 		return false
 	}
-	if listened = l.State() == Listening; listened {
-		slog.WarnContext(ctx, "the listening connection is lost", "component", "listen", "error", why)
+	listened = l.State() == Listening
+	if listened || !l.said {
+		l.said = true
+		slog.WarnContext(ctx, "no notifications are heard: the log is polled", "component", "listen", "error", why)
 	}
 	l.setState(ctx, PollOnly)
 	return listened

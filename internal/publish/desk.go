@@ -32,7 +32,7 @@ const (
 var refusals = []problem.Code{
 	problem.InvalidJSON, problem.InvalidParameter, problem.InvalidRoom, problem.UnknownNamespace, problem.UnknownType,
 	problem.SchemaViolation, problem.Forbidden, problem.TooLarge, problem.VersionConflict, problem.IDReused,
-	problem.PartialDuplicate, problem.Overloaded, problem.Unavailable, problem.Internal,
+	problem.PartialDuplicate, problem.TokenExpired, problem.Overloaded, problem.Unavailable, problem.Internal,
 }
 
 // Desk takes publishes in. It is safe for concurrent use.
@@ -75,6 +75,9 @@ type Pending struct {
 // Submit judges a group of events, which is published whole or not at all, and
 // lets it wait for the log. Groups of one source stay in order.
 func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) (*Pending, error) {
+	if !time.Now().Before(grant.Expires) {
+		return nil, d.refuse(problem.New(problem.TokenExpired, "the token has expired"))
+	}
 	drafts, err := d.drafts(grant, events)
 	if err != nil {
 		return nil, d.refuse(err)
@@ -127,13 +130,14 @@ func (d *Desk) drafts(grant access.Grant, events []json.RawMessage) ([]event.Dra
 	return drafts, checkGroup(drafts)
 }
 
-// checkGroup refuses what no single event shows.
+// checkGroup refuses what no single event shows, and puts each stream's
+// expected version, given with any of its events, on the first of them.
 func checkGroup(drafts []event.Draft) error {
 	if len(drafts) == 1 {
 		return nil
 	}
 	ids := make(map[[16]byte]bool, len(drafts))
-	first := map[[2]string]int{} // (namespace, stream) to its first event
+	first := map[[2]string]*event.Draft{} // by namespace and stream
 	for i := range drafts {
 		draft := &drafts[i]
 		if draft.Tenant != drafts[0].Tenant {
@@ -144,15 +148,17 @@ func checkGroup(drafts []event.Draft) error {
 		}
 		ids[draft.ID] = true
 		key := [2]string{draft.Namespace, draft.Stream}
-		j, seen := first[key]
-		switch {
-		case !seen:
-			first[key] = i
-		case draft.ExpectedVersion.Set && draft.ExpectedVersion != drafts[j].ExpectedVersion:
-			return invalid("expectedVersion",
-				"expectedVersion is the stream's version before the group: give it with the group's first event of the stream").
-				With("index", i)
+		if first[key] == nil {
+			first[key] = draft
 		}
+		if !draft.ExpectedVersion.Set {
+			continue
+		}
+		if known := first[key].ExpectedVersion; known.Set && known != draft.ExpectedVersion {
+			return invalid("expectedVersion",
+				"expectedVersion is the stream's version before the group: it cannot be two").With("index", i)
+		}
+		first[key].ExpectedVersion = draft.ExpectedVersion
 	}
 	return nil
 }

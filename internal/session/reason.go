@@ -27,7 +27,7 @@ var (
 
 // reasons are those that a session can end with.
 var reasons = []Reason{
-	Gone, Draining, Internal, Slow, HeartbeatMissed, TokenExpired,
+	Gone, Draining, TooLarge, Internal, Slow, HeartbeatMissed, TokenExpired, InvalidMessage,
 }
 
 // Error makes a Reason an error, so that a Sink can end its session with one.

@@ -181,7 +181,7 @@ func (s *Session) loop(ctx context.Context) error {
 // attend does what the session was woken for beside news.
 func (s *Session) attend(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	for _, letter := range s.mailbox.take() {
 		if err := letter(); err != nil {
@@ -237,7 +237,7 @@ func (s *Session) read(ctx context.Context) (more bool, err error) {
 
 func (s *Session) readFailed(ctx context.Context, err error) (more bool, _ error) {
 	if ctx.Err() != nil {
-		return false, ctx.Err()
+		return false, context.Cause(ctx)
 	}
 	if reset, ok := errors.AsType[*event.Reset](err); ok {
 		s.cursor, s.said, s.live = reset.Resume, reset.Resume, false

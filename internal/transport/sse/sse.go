@@ -8,7 +8,6 @@
 package sse
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -29,8 +28,6 @@ import (
 )
 
 const (
-	// locateTimeout bounds the look-up of a start that is not in the window.
-	locateTimeout = 5 * time.Second
 	// minRetry is the least a browser is told to wait before it comes back, and
 	// as much again is drawn by lot.
 	minRetry = time.Second
@@ -38,16 +35,10 @@ const (
 	writeSlice = 16 << 10
 )
 
-// Log is what a stream needs of the hub.
-type Log interface {
-	// Locate says where a start is; a Reset when it cannot be served.
-	Locate(ctx context.Context, s event.Start) (event.Cursor, *event.Reset, error)
-}
-
 // Config is what a Handler needs.
 type Config struct {
 	Authenticate func(r *http.Request) (access.Grant, error)
-	Log          Log
+	Log          session.Locator
 	Open         session.Opener
 	Sessions     *session.Registry
 	Rules        session.Rules
@@ -117,10 +108,6 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		wanted = last
 	}
-	start, err := event.ParseStart(wanted)
-	if err != nil {
-		return nil, problem.New(problem.InvalidCursor, err.Error())
-	}
 	namespaces := query["namespace"]
 	if len(namespaces) == 0 {
 		namespaces = h.Namespaces
@@ -129,18 +116,15 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 	for i, namespace := range namespaces {
 		list[i] = session.Subscription{Namespace: namespace, Rooms: slices.Clone(query["room"])}
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), locateTimeout)
-	defer cancel()
-	cursor, reset, err := h.Log.Locate(ctx, start)
+	begin, err := session.Begin(r.Context(), h.Log, "cursor", wanted)
 	if err != nil {
-		slog.WarnContext(ctx, "a start could not be located", "component", "sse", "error", err)
-		return nil, problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+		return nil, err
 	}
-	if start.Origin == event.At {
-		s.given = start.Cursor
+	if begin.Asked.Origin == event.At {
+		s.given = begin.Asked.Cursor
 	}
 	return session.New(session.Config{
-		Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat, Start: cursor, Reset: reset,
+		Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat, Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 }
 

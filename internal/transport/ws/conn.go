@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tailroom/tailroom/internal/access"
-	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
@@ -26,8 +25,6 @@ const (
 	// maxPublishing is how many publishes of one connection may be under way;
 	// beyond, it is not read from.
 	maxPublishing = 64
-	// locateTimeout bounds the look-up of a start that is not in the window.
-	locateTimeout = 5 * time.Second
 )
 
 // conn is one connection. After the hello it has two goroutines: the session's
@@ -56,12 +53,13 @@ func (c *conn) onPing(_ context.Context, payload []byte) bool {
 
 // serve runs the session, and beside it the reader, until both have ended.
 func (c *conn) serve(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		c.end(c.read(ctx))
-		cancel()
+		err := c.read(ctx)
+		cancel(err) // the reason for which the session ends as well
+		c.end(err)
 	})
 	reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
 	slog.InfoContext(ctx, "session ended", "component", "ws", "session", c.id, "subject", c.subject,
@@ -181,27 +179,18 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	if grant, err = grant.Name(m.CompanyID); err != nil {
 		return err
 	}
-	var start event.Start
-	if m.Cursor != nil {
-		if start, err = event.ParseStart(*m.Cursor); err != nil {
-			return problem.New(problem.InvalidCursor, err.Error())
-		}
-	}
 	list, err := m.subscriptions()
 	if err != nil {
 		return err
 	}
-	locateCtx, cancel := context.WithTimeout(ctx, locateTimeout)
-	defer cancel()
-	cursor, reset, err := c.handler.Log.Locate(locateCtx, start)
+	begin, err := session.Begin(ctx, c.handler.Log, "cursor", m.Cursor)
 	if err != nil {
-		slog.WarnContext(ctx, "a start could not be located", "component", "ws", "error", err)
-		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+		return err
 	}
 	c.grant, c.subject = grant, grant.Subject
 	c.session, err = session.New(session.Config{
 		Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
-		Start: cursor, Reset: reset,
+		Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 	if err != nil {
 		return err
@@ -209,10 +198,10 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	c.id = uuid.NewString()
 	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.id, "remote", c.remote,
 		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
-		"client", m.Client.Name, "client_version", m.Client.Version, "cursor", cursor.String())
+		"client", m.Client.Name, "client_version", m.Client.Version, "cursor", begin.Cursor.String())
 	return c.say(map[string]any{
 		"type": "welcome", "session": c.id, "instance": c.handler.Instance,
-		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
+		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": begin.Cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
 		"rooms": c.session.Joined(),
 	})
 }

@@ -26,8 +26,8 @@ const Subprotocol = "tailroom.v1"
 
 // Log is what a connection needs of the hub.
 type Log interface {
-	// Locate says where a start is; a Reset when it cannot be served.
-	Locate(ctx context.Context, s event.Start) (event.Cursor, *event.Reset, error)
+	session.Locator
+
 	Tip() event.Cursor
 }
 

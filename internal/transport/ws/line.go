@@ -167,11 +167,10 @@ func (l *line) answer(payload []byte) {
 // flushPong is called by whoever made a pong and, after every write, by
 // whoever may have been in its way.
 func (l *line) flushPong() {
-	if l.pong.Load() == nil || !l.mu.TryLock() {
-		return
-	}
-	defer l.mu.Unlock()
-	if pong := l.pong.Swap(nil); pong != nil && !l.finished {
-		_, _ = l.write(*pong) // the reader finds out by itself that a line is dead
+	for l.pong.Load() != nil && l.mu.TryLock() {
+		if pong := l.pong.Swap(nil); pong != nil && !l.finished {
+			_, _ = l.write(*pong) // the reader finds out by itself that a line is dead
+		}
+		l.mu.Unlock()
 	}
 }

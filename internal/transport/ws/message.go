@@ -21,7 +21,7 @@ type message struct {
 	Ref         json.RawMessage        `json:"ref"`
 	Token       string                 `json:"token"`
 	CompanyID   string                 `json:"companyId"`
-	Cursor      *string                `json:"cursor"`
+	Cursor      string                 `json:"cursor"` // null and "" are now
 	Subscribe   []subscription         `json:"subscribe"`
 	Unsubscribe []session.Subscription `json:"unsubscribe"`
 	Events      []json.RawMessage      `json:"events"`

@@ -110,7 +110,7 @@ func maskedFrame(first byte, payload []byte) []byte {
 	return b
 }
 
-// frame reads a frame, or the error that the connection ended with. The
+// read reads a frame, or the error that the connection ended with. The
 // server's frames must not be masked.
 func (r *rawConn) read(t testing.TB) (f frame, err error) {
 	t.Helper()

@@ -42,12 +42,13 @@ func dial(t testing.TB, i *apptest.Instance, ask transporttest.Ask) (transportte
 		return nil, first.Code
 	}
 	require.Equal(t, "welcome", first.Type)
-	return &conn{socket: s}, ""
+	return &conn{socket: s, start: first.Cursor}, ""
 }
 
 // conn takes the server's messages apart.
 type conn struct {
 	socket *apptest.Socket
+	start  string // where the session starts, as the welcome says; "" once it goes on
 	ahead  []transporttest.News
 }
 
@@ -81,6 +82,10 @@ func ended(t testing.TB, err error) transporttest.News {
 
 func (c *conn) news(t testing.TB, m apptest.Message) []transporttest.News {
 	t.Helper()
+	if m.Type == "reset" && c.start != "" {
+		require.Equal(t, m.Resume, c.start, "the session does not start where the welcome says")
+	}
+	c.start = ""
 	switch m.Type {
 	case "events":
 		var list []transporttest.News

@@ -1,0 +1,126 @@
+package ws
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+// newLine is a line whose peer takes nothing but what is read from the second
+// result.
+func newLine(t *testing.T, timeout time.Duration) (*line, net.Conn) {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { _ = errors.Join(ours.Close(), theirs.Close()) })
+	return &line{Conn: ours, timeout: timeout}, theirs
+}
+
+func TestLine_IsSlowWhenNothingIsTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Second
+		l, peer := newLine(t, timeout)
+		go func() { _, _ = io.CopyN(io.Discard, peer, 3) }()
+		since := time.Now()
+		require.ErrorIs(t, l.send([]byte("three and more")), session.Slow)
+		require.GreaterOrEqual(t, time.Since(since), 2*timeout, "the timeout counts from the last byte taken")
+		require.LessOrEqual(t, time.Since(since), 4*timeout)
+	})
+}
+
+func TestLine_IsNotSlowWhileBytesAreTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Second
+		l, peer := newLine(t, timeout)
+		message := make([]byte, 50)
+		go func() {
+			for range 3 * len(message) {
+				<-time.After(timeout * 9 / 10)
+				_, _ = io.CopyN(io.Discard, peer, 1)
+			}
+		}()
+		since := time.Now()
+		for range 3 {
+			require.NoError(t, l.send(message))
+		}
+		require.Greater(t, time.Since(since), 100*timeout)
+	})
+}
+
+// A deadline that is left of an earlier write must not cut a later one short.
+func TestLine_EveryWriteHasAWholeTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Second
+		l, peer := newLine(t, timeout)
+		for pause := time.Duration(0); pause < 3*timeout; pause += timeout / 10 {
+			go func() { _, _ = io.CopyN(io.Discard, peer, 1) }()
+			require.NoError(t, l.send([]byte("1")))
+			<-time.After(pause)
+			go func() {
+				<-time.After(timeout - 1)
+				_, _ = io.CopyN(io.Discard, peer, 1)
+			}()
+			require.NoError(t, l.send([]byte("2")))
+		}
+	})
+}
+
+// Who reads must not wait for a peer who does not: a pong waits instead, and
+// of several only the last one, as RFC 6455 allows.
+func TestLine_PongsWaitForTheWriteUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, peer := newLine(t, time.Minute)
+		sent := make(chan error)
+		go func() { sent <- l.send([]byte("message")) }()
+		synctest.Wait()
+		l.answer([]byte("first"))
+		l.answer([]byte("second"))
+		got := make([]byte, len("message")+2+len("second"))
+		_, err := io.ReadFull(peer, got)
+		require.NoError(t, err)
+		require.Equal(t, "message\x8a\x06second", string(got))
+		require.NoError(t, <-sent)
+	})
+}
+
+func TestLine_IsAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, peer := newLine(t, time.Minute)
+		take := func(n int) {
+			go func() { _, _ = peer.Write(make([]byte, n)) }()
+			_, err := io.ReadFull(l, make([]byte, n))
+			require.NoError(t, err)
+		}
+		send := func(n int) {
+			go func() { _, _ = io.CopyN(io.Discard, peer, int64(n)) }()
+			require.NoError(t, l.send(make([]byte, n)))
+		}
+		take(1)
+		require.True(t, l.alive())
+		require.False(t, l.alive(), "nothing came since")
+		take(1)
+		require.True(t, l.alive())
+
+		// What it may not have read yet gives it time.
+		send(3*bytesPerBeat + 1)
+		for range 3 {
+			require.True(t, l.alive())
+		}
+		require.False(t, l.alive())
+		take(1)
+		send(bytesPerBeat - 1)
+		require.True(t, l.alive())
+		require.False(t, l.alive())
+	})
+}
