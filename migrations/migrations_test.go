@@ -120,10 +120,14 @@ func TestUpDownUp(t *testing.T) {
 	dsn := newDatabase(t)
 	requireStatus(t, dsn, 0, false)
 	conn := connect(t, dsn)
-	require.Empty(t, schema(t, conn))
+	var schemas int
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'tailroom'").Scan(&schemas))
+	require.Zero(t, schemas, "to ask for the status changes nothing")
+	require.ErrorContains(t, migrations.Check(t.Context(), dsn), "tailroom migrate up")
 
 	require.NoError(t, migrations.Up(t.Context(), dsn))
 	requireStatus(t, dsn, newest(t), false)
+	require.NoError(t, migrations.Check(t.Context(), dsn))
 	steps := [][]string{schema(t, conn)}
 	for version := newest(t); version > 0; version-- {
 		require.NoError(t, migrations.Down(t.Context(), dsn))
