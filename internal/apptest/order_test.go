@@ -128,6 +128,14 @@ func TestOrder_NobodyMissesAnything(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*apptest.Patience)
 	defer cancel()
 
+	first := &publisher{token: apptest.Token(t, access.Service, "c1")}
+	for random := randoms(); len(first.accepted) < 700; { // there is something to replay
+		body, ids := randomGroup(random, "c1", 500)
+		_, err := first.publish(ctx, instances, body, ids)
+		require.NoError(t, err)
+	}
+	publishers := []*publisher{first}
+
 	var reading errgroup.Group
 	followers := audience(t)
 	for _, f := range audience(t) { // the same again, over streams
@@ -143,7 +151,7 @@ func TestOrder_NobodyMissesAnything(t *testing.T) {
 		}
 		reading.Go(func() error {
 			for wait(ctx, time.Duration(random.IntN(100))*time.Millisecond); f.ends == 0; {
-				left := 1 + random.IntN(40)
+				left := 1 + random.IntN(100)
 				err := follow(ctx, pick(random, instances), func() bool { left--; return left <= 0 || f.ends > 0 })
 				if err != nil {
 					return fmt.Errorf("follower %d: %w", n, err)
@@ -155,7 +163,6 @@ func TestOrder_NobodyMissesAnything(t *testing.T) {
 	}
 
 	writing, writeCtx := errgroup.WithContext(ctx)
-	var publishers []*publisher
 	for w := range writers {
 		random := randoms()
 		company := "c1"

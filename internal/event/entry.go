@@ -1,6 +1,9 @@
 package event
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // Entry is an event as its readers share it: encoded once, whoever asks and
 // however many. It is immutable; the bytes must not be changed.
@@ -22,7 +25,7 @@ func NewEntry(e Event) *Entry {
 	buf := make([]byte, 0, 420+len(e.Data)+len(e.Stream)+len(e.CorrelationID)+24*len(e.Rooms))
 	buf, at := e.appendEnvelope(buf)
 	e.Data = buf[at : len(buf)-1 : len(buf)-1]
-	return &Entry{Event: e, json: buf[:len(buf):len(buf)]} // who appends to it copies it
+	return &Entry{Event: e, json: slices.Clip(buf)} // who appends to it copies it
 }
 
 // JSON is the event's public envelope.

@@ -18,6 +18,7 @@
 // back. A cursor that cannot be served is an *event.Reset, never a gap.
 //
 //	hub.go      Hub: the window and its tail
+//	epoch.go    a log that lost its end
 //	topic.go    the index: what a topic holds, and who follows it
 //	reader.go   Reader: one session's view
 //	cold.go     pages older than the window

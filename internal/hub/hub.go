@@ -57,6 +57,7 @@ type Hub struct {
 	hinted atomic.Int64  // the highest position heard of
 
 	position atomic.Int64 // tip.Position, for Wake
+	suspect  atomic.Bool  // the line to the log broke: it may be another log now
 
 	life  context.Context //nolint:containedctx // of reads that several readers share: it ends with Run
 	end   context.CancelFunc
@@ -69,6 +70,8 @@ type Hub struct {
 	bytes    int
 	floor    int64        // all above, up to tip, is in the window
 	tip      event.Cursor // the newest position known
+	epochs   event.Epochs // the log's lives, as far as known
+	oldest   event.Cursor // where the log began when they were read
 	topics   map[event.Topic]*topic
 	readers  map[*Reader]struct{}
 	degraded string
@@ -89,15 +92,21 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	}
 	h.floor = max(b.Tip.Position-preload, b.Floor)
 	h.tip = event.Cursor{Epoch: b.Tip.Epoch, Position: h.floor}
+	if _, err := h.verify(ctx); err != nil {
+		return nil, err
+	}
 	if err := h.catchUp(ctx); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
 
-// Wake says that the log may have grown to this position; 0 is "look". It
-// never blocks.
+// Wake says that the log may have grown to this position; 0 is "look, and not
+// only for what is new": the line to the log was broken. It never blocks.
 func (h *Hub) Wake(last int64) {
+	if last == 0 {
+		h.suspect.Store(true)
+	}
 	if last != 0 && last <= h.position.Load() {
 		return // another hint of it came first
 	}
@@ -151,6 +160,12 @@ func (h *Hub) Run(ctx context.Context) error {
 
 // catchUp reads the log to its end.
 func (h *Hub) catchUp(ctx context.Context) error {
+	if h.suspect.Swap(false) {
+		if _, err := h.verify(ctx); err != nil {
+			h.suspect.Store(true)
+			return err
+		}
+	}
 	for {
 		tip := h.Tip()
 		unheard := h.hinted.Load() <= tip.Position
@@ -159,6 +174,13 @@ func (h *Hub) catchUp(ctx context.Context) error {
 		cancel()
 		if err != nil || len(entries) == 0 {
 			return err
+		}
+		if h.unknown(entries[len(entries)-1].Cursor) {
+			if rewound, err := h.verify(ctx); err != nil {
+				return err
+			} else if rewound {
+				continue // there is more than what comes after the old tip
+			}
 		}
 		if unheard {
 			h.metrics.polled.Add(float64(len(entries)))

@@ -82,25 +82,28 @@ func (r *Reader) unfollow() {
 // window does I/O. The error is an *event.Reset when the cursor is older than
 // the log. The batch is valid until the next Read.
 func (r *Reader) Read(ctx context.Context, after event.Cursor) (event.Batch, error) {
-	b, keys, ok := r.readWindow(after)
-	if ok {
-		return b, nil
+	b, keys, err := r.readWindow(after)
+	if keys == nil {
+		return b, err
 	}
 	return r.hub.readCold(ctx, keys, after)
 }
 
-// readWindow merges the topics' entries after the cursor. It reports false,
-// with the topics' keys, when the window does not reach back that far.
-func (r *Reader) readWindow(after event.Cursor) (event.Batch, []event.Topic, bool) {
+// readWindow merges the topics' entries after the cursor. It returns the
+// topics' keys instead when the window does not reach back that far.
+func (r *Reader) readWindow(after event.Cursor) (event.Batch, []event.Topic, error) {
 	h := r.hub
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	if reset := h.diverged(after); reset != nil {
+		return event.Batch{}, nil, reset
+	}
 	if after.Position < h.floor {
 		keys := make([]event.Topic, len(r.topics))
 		for i, t := range r.topics {
 			keys[i] = t.key
 		}
-		return event.Batch{}, keys, false
+		return event.Batch{}, keys, nil
 	}
 	r.rest = r.rest[:0]
 	for _, t := range r.topics {
@@ -116,7 +119,7 @@ func (r *Reader) readWindow(after event.Cursor) (event.Batch, []event.Topic, boo
 	case h.tip.Position > after.Position:
 		b.Next = h.tip
 	}
-	return b, nil, true
+	return b, nil, nil
 }
 
 // merge takes the entries of r.rest in order of position, each once, up to a
