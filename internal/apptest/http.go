@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -150,4 +151,13 @@ func (i *Instance) Metric(t testing.TB, name string) float64 {
 	}
 	require.Fail(t, "there is no such figure", name)
 	return 0
+}
+
+// Reach waits until the instance has read the log up to a position. What it
+// acknowledges it has not read yet: a session can be caught up without it.
+func (i *Instance) Reach(t testing.TB, position int64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return i.Metric(t, "tailroom_hub_position") >= float64(position)
+	}, Patience, 10*time.Millisecond)
 }

@@ -20,6 +20,7 @@ type Stream struct {
 	cancel context.CancelFunc
 	body   io.ReadCloser
 	lines  *bufio.Reader
+	until  time.Time // when patience ends; heartbeats do not renew it
 }
 
 // Block is one block of a stream, up to the blank line that ends it.
@@ -61,7 +62,10 @@ func (s *Stream) Close() {
 // in good order.
 func (s *Stream) Next(t testing.TB) (Block, error) {
 	t.Helper()
-	patience := time.AfterFunc(Patience, s.cancel)
+	if s.until.IsZero() {
+		s.until = time.Now().Add(Patience)
+	}
+	patience := time.AfterFunc(time.Until(s.until), s.cancel)
 	defer patience.Stop()
 	var b Block
 	for {
@@ -74,6 +78,9 @@ func (s *Stream) Next(t testing.TB) (Block, error) {
 		}
 		b.Raw += line
 		if line == "\n" {
+			if b.Raw != ":\n\n" {
+				s.until = time.Time{}
+			}
 			return b, nil
 		}
 		b.add(t, strings.TrimSuffix(line, "\n"))

@@ -61,6 +61,9 @@ func (list Epochs) Holds(c, tip Cursor) (resume Cursor, ok bool) {
 	switch i := slices.IndexFunc(list, func(e Epoch) bool { return e.Number == c.Epoch }); {
 	case i >= 0 && i+1 < len(list):
 		limit = Cursor{Epoch: c.Epoch, Position: list[i+1].Survived}
+		for _, later := range list[i+1:] { // which may have lost more
+			limit.Position = min(limit.Position, later.Survived)
+		}
 	case i < 0 && c.Epoch != tip.Epoch:
 		return tip, false
 	}

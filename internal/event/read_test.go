@@ -19,6 +19,7 @@ func cursor(epoch, position int64) event.Cursor {
 func TestEpochs_Holds(t *testing.T) {
 	t.Parallel()
 	empty, young := event.Epochs(nil), event.Epochs{{Number: 1}}
+	deeper := event.Epochs{{Number: 1}, {Number: 2, Survived: 100}, {Number: 3, Survived: 80}} // the second failover lost more
 	for name, test := range map[string]struct {
 		lives  event.Epochs
 		cursor event.Cursor
@@ -42,6 +43,9 @@ func TestEpochs_Holds(t *testing.T) {
 		"above a log before its first event": {empty, cursor(1, 1), cursor(1, 0), cursor(1, 0), false},
 		"of a later epoch than the only one": {young, cursor(2, 0), cursor(1, 5), cursor(1, 5), false},
 		"of the only epoch":                  {young, cursor(1, 5), cursor(1, 5), cursor(1, 5), true},
+		"of the first epoch, lost later":     {deeper, cursor(1, 90), cursor(3, 170), cursor(1, 80), false},
+		"of the second epoch, all lost":      {deeper, cursor(2, 110), cursor(3, 170), cursor(2, 80), false},
+		"of the first epoch, survived twice": {deeper, cursor(1, 80), cursor(3, 170), cursor(1, 80), true},
 		"the zero cursor":                    {lives, cursor(0, 0), cursor(3, 170), cursor(3, 170), false},
 	} {
 		resume, holds := test.lives.Holds(test.cursor, test.tip)

@@ -26,11 +26,12 @@ func (h *Hub) unknown(c event.Cursor) bool {
 func (h *Hub) verify(ctx context.Context) (rewound bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 	defer cancel()
-	epochs, err := h.log.Epochs(ctx)
+	// In this order: the epochs must know of the tip's.
+	bounds, err := h.log.Bounds(ctx)
 	if err != nil {
 		return false, err
 	}
-	bounds, err := h.log.Bounds(ctx)
+	epochs, err := h.log.Epochs(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -39,6 +40,9 @@ func (h *Hub) verify(ctx context.Context) (rewound bool, err error) {
 	begun := len(epochs) > len(h.epochs)
 	h.epochs, h.oldest = epochs, epochs.At(bounds.Floor)
 	survived, ok := epochs.Holds(h.tip, bounds.Tip)
+	if ok && bounds.Tip.Position == h.tip.Position {
+		h.tip = bounds.Tip // of an epoch, perhaps, in which nothing has happened yet
+	}
 	if !ok {
 		slog.ErrorContext(ctx, "the log has lost its end: it was failed over or restored", "component", "hub",
 			"had", h.tip.String(), "survived", survived.String())

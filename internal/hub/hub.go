@@ -145,6 +145,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 		h.setDegraded(ctx, err)
 		if err != nil {
+			h.suspect.Store(true)
 			poll.Reset(retryPause)
 		} else {
 			poll.Reset(h.pollEvery())

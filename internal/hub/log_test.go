@@ -30,6 +30,7 @@ type memoryLog struct {
 	tip     event.Cursor
 	floor   int64
 	epochs  event.Epochs
+	lost    bool  // the next append opens an epoch
 	err     error // of every read
 
 	tails, pages, bounds int // how often each was read
@@ -50,6 +51,10 @@ func newMemoryLog() *memoryLog {
 func (l *memoryLog) append(tenant, namespace string, hole int64, size int, rooms ...string) *event.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lost {
+		l.lost = false
+		l.open()
+	}
 	l.tip.Position += 1 + hole
 	e := event.NewEntry(event.Event{
 		Cursor: l.tip, ID: uuid.New(), Tenant: tenant, Namespace: namespace, Type: "newOrder", Rooms: rooms,
@@ -70,8 +75,33 @@ func (l *memoryLog) some(n int, room string) {
 func (l *memoryLog) failOver() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.open()
+}
+
+// lose takes the last n entries away, as a failover to a standby that lagged.
+// The next append opens the epoch.
+func (l *memoryLog) lose(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = slices.Clone(l.entries[:max(0, len(l.entries)-n)])
+	l.tip.Position = l.floor
+	if n := len(l.entries); n > 0 {
+		l.tip.Position = l.entries[n-1].Cursor.Position
+	}
+	l.lost = true
+}
+
+// open begins an epoch. The caller holds mu.
+func (l *memoryLog) open() {
 	l.tip.Epoch++
 	l.epochs = append(l.epochs, event.Epoch{Number: l.tip.Epoch, Survived: l.tip.Position})
+}
+
+// holds is Epochs.Holds of this moment.
+func (l *memoryLog) holds(c event.Cursor) (event.Cursor, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.Holds(c, l.tip)
 }
 
 // drop drops what is at and below a position.
@@ -167,6 +197,11 @@ func follows(topics []event.Topic, e *event.Entry) bool {
 
 // newHub returns a hub on l that does not run yet.
 func newHub(t testing.TB, l *memoryLog, window int) *Hub {
+	t.Helper()
+	return newHubOn(t, l, window)
+}
+
+func newHubOn(t testing.TB, l Log, window int) *Hub {
 	t.Helper()
 	h, err := New(t.Context(), Config{
 		Log: l, WindowBytes: window, PollEvery: func() time.Duration { return time.Minute },

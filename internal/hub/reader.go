@@ -98,6 +98,11 @@ func (r *Reader) readWindow(after event.Cursor) (event.Batch, []event.Topic, err
 	if reset := h.diverged(after); reset != nil {
 		return event.Batch{}, nil, reset
 	}
+	if after.Epoch > h.tip.Epoch {
+		// What is held may be of a past that the reader's epoch does not have.
+		h.Wake(0)
+		return event.Batch{Next: after, Live: true, Degraded: h.degraded}, nil, nil
+	}
 	if after.Position < h.floor {
 		keys := make([]event.Topic, len(r.topics))
 		for i, t := range r.topics {

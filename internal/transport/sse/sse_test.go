@@ -37,6 +37,7 @@ func TestStream_IsWhatAnEventSourceReads(t *testing.T) {
 		}
 	}
 	i.Publish(t, service, alert("before"))
+	i.Reach(t, 1)
 	s := i.Stream(t, token, "namespace=/availability&namespace=/printing-ws&cursor=earliest")
 	require.Equal(t, "text/event-stream", s.Header.Get("Content-Type"))
 	require.Equal(t, "no-store", s.Header.Get("Cache-Control"))
@@ -70,6 +71,7 @@ func TestStream_WhereItBegins(t *testing.T) {
 	i := apptest.Cluster(t, 1)[0]
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	i.Publish(t, service, "["+alert("1")+","+alert("2")+","+alert("3")+"]")
+	i.Reach(t, 3)
 	for name, test := range map[string]struct {
 		query  string
 		lastID string
@@ -235,7 +237,7 @@ func TestStream_DrainingInstance(t *testing.T) {
 	dsn := pgtest.Database(t)
 	i := apptest.Start(t, dsn, "TAILROOM_DRAIN_TIMEOUT=3s")
 	token := apptest.Token(t, access.Web, "c1", "b1")
-	streams := make([]*apptest.Stream, 8)
+	streams := make([]*apptest.Stream, 16)
 	for n := range streams {
 		streams[n] = i.Stream(t, token, "")
 	}

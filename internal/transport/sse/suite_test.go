@@ -83,6 +83,7 @@ func (c *conn) news(t testing.TB, b apptest.Block) (n transporttest.News, ok boo
 		require.Equal(t, said.Cursor, c.id, "live does not say where the client is")
 	case "reset":
 		require.Equal(t, said.Resume, c.id, "a client that comes back would be reset again")
+	case "degraded":
 	case "goaway":
 		c.why = said.Reason
 	default:

@@ -9,6 +9,8 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
 
 // bookmarks keep the resume point of a quiet reader near the head of the log.
@@ -95,7 +97,7 @@ func drain(t *testing.T, dial Dialer) {
 // buffers on the way hold.
 func pause(t *testing.T, dial Dialer) {
 	t.Helper()
-	const events = 550
+	const events = 500
 	cluster := apptest.Cluster(t, 2)
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	ask := Ask{Token: token, Namespaces: availability}
@@ -108,4 +110,23 @@ func pause(t *testing.T, dial Dialer) {
 	last := publish(t, cluster[1], service, alert("branch:b1", "and goes on"))
 	slow.reach(t, last)
 	require.Len(t, slow.heard, events+1)
+}
+
+// logAway takes the database from under one instance while another publishes.
+func logAway(t *testing.T, dial Dialer) {
+	t.Helper()
+	dsn := pgtest.Database(t)
+	proxy := pgproxy.Start(t, dsn)
+	cut, whole := apptest.Start(t, proxy.DSN(), "TAILROOM_POLL_INTERVAL=100ms"), apptest.Start(t, dsn)
+	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
+	r := live(t, dial, cut, Ask{Token: token, Namespaces: availability})
+	publish(t, whole, service, alert("branch:b1", "before"))
+	r.hear(t, 1)
+	proxy.Refuse(true)
+	require.NotEmpty(t, r.until(t, Degraded).Reason)
+	publish(t, whole, service, alerts(3, "branch:b1", "meanwhile"))
+	proxy.Refuse(false)
+	r.until(t, Live)
+	r.reach(t, publish(t, whole, service, alert("branch:b1", "afterwards")))
+	same(t, logged(t, whole, token, ""), r.heard)
 }

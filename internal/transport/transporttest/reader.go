@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,7 +57,7 @@ func (r *reader) next(t testing.TB) News {
 		r.cursor = n.Cursor
 	case Reset:
 		r.cursor = n.Resume
-	case GoAway, End:
+	case Degraded, GoAway, End:
 	}
 	return n
 }
@@ -65,11 +66,12 @@ func (r *reader) next(t testing.TB) News {
 // not end before.
 func (r *reader) until(t testing.TB, kinds ...Kind) News {
 	t.Helper()
-	for {
+	for deadline := time.Now().Add(apptest.Patience); ; {
 		n := r.next(t)
 		if slices.Contains(kinds, n.Kind) {
 			return n
 		}
+		require.True(t, time.Now().Before(deadline), "no %v came", kinds)
 		require.NotEqual(t, End, n.Kind, "the connection ended (%s)", n.Reason)
 	}
 }
@@ -86,8 +88,9 @@ func (r *reader) hear(t testing.TB, n int) {
 // reach reads until the client's cursor is at a position, or beyond.
 func (r *reader) reach(t testing.TB, last int64) {
 	t.Helper()
-	for r.position(t) < last {
+	for deadline := time.Now().Add(apptest.Patience); r.position(t) < last; {
 		require.NotEqual(t, End, r.next(t).Kind)
+		require.True(t, time.Now().Before(deadline), "the cursor stays at %s", r.cursor)
 	}
 }
 

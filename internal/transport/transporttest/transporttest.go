@@ -11,7 +11,7 @@
 //	log.go            publishing, and what the log then holds
 //	deliver.go        live, in order, each once, the same bytes everywhere
 //	replay.go         where a reader begins: cursors, the cold past, resets
-//	life.go           bookmarks, expiry, drain, a reader that pauses
+//	life.go           bookmarks, expiry, drain, a reader that pauses, a log that is away
 package transporttest
 
 import (
@@ -37,6 +37,7 @@ const (
 	Live     Kind = "live"     // caught up at Cursor
 	Bookmark Kind = "bookmark" // a Cursor without an event
 	Reset    Kind = "reset"    // Reason, Oldest, Resume, Snapshot
+	Degraded Kind = "degraded" // Reason
 	GoAway   Kind = "goaway"   // Reason
 	End      Kind = "end"      // Reason; "" when the line just broke
 )
@@ -83,6 +84,7 @@ func Run(t *testing.T, dial Dialer) {
 		"Life/expiry":                        expiry,
 		"Life/drain":                         drain,
 		"Life/pause":                         pause,
+		"Life/the log is away":               logAway,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -155,19 +156,21 @@ func TestHello_Timeout(t *testing.T) {
 	inTime.Until(t, "pong")
 }
 
-func TestUpgrade(t *testing.T) {
+func TestUpgrade_Refused(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1)[0]
-	for name, test := range map[string]struct {
-		headers []string
-		code    string
-	}{
-		"a plain request":     {nil, "invalid_parameter"},
-		"another subprotocol": {[]string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Protocol", "graphql-ws, mqtt"}, "invalid_parameter"},
+	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
+	for name, headers := range map[string][]string{
+		"a plain request":       nil,
+		"another protocol":      {"Connection", "Upgrade", "Upgrade", "h2c"},
+		"another subprotocol":   append([]string{"Sec-WebSocket-Protocol", "graphql-ws, mqtt"}, upgrade...),
+		"another version":       append(upgrade[:len(upgrade):len(upgrade)], "Sec-WebSocket-Version", "8"),
+		"no key":                upgrade[:6],
+		"a connection to close": append(upgrade[:len(upgrade):len(upgrade)], "Connection", "close"),
 	} {
-		answer := i.Do(t, "GET", "/v1/ws", "", "", test.headers...)
-		require.Equal(t, 400, answer.Status, name)
-		require.Equal(t, test.code, answer.Code(), name)
+		answer := i.Do(t, http.MethodGet, "/v1/ws", "", "", headers...)
+		require.Equal(t, http.StatusBadRequest, answer.Status, name)
+		require.Equal(t, "invalid_parameter", answer.Code(), "%s: %s", name, answer.Body)
 		require.Equal(t, "application/problem+json", answer.Header.Get("Content-Type"), name)
 	}
 }

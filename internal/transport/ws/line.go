@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -51,6 +52,19 @@ type capture struct {
 	timeout time.Duration
 	line    *line
 }
+
+// WriteHeader says as a problem what the library says in plain text: that the
+// handshake is none.
+func (c *capture) WriteHeader(status int) {
+	if status < http.StatusBadRequest {
+		c.ResponseWriter.WriteHeader(status)
+		return
+	}
+	problem.New(problem.InvalidParameter, "this is not the handshake of a WebSocket: RFC 6455, version 13").Write(c.ResponseWriter)
+}
+
+// Write drops the library's own text, all that it writes before the hijack.
+func (c *capture) Write(p []byte) (int, error) { return len(p), nil }
 
 // Hijack makes capture an http.Hijacker.
 func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {

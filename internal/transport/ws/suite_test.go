@@ -105,6 +105,8 @@ func (c *conn) news(t testing.TB, m apptest.Message) []transporttest.News {
 		return []transporttest.News{{
 			Kind: transporttest.Reset, Reason: m.Reason, Oldest: m.Oldest, Resume: m.Resume, Snapshot: m.Snapshot,
 		}}
+	case "degraded":
+		return []transporttest.News{{Kind: transporttest.Degraded, Reason: m.Reason}}
 	case "goaway":
 		return []transporttest.News{{Kind: transporttest.GoAway, Reason: m.Reason}}
 	}
