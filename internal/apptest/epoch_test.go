@@ -44,6 +44,7 @@ func TestLogLosesItsEnd(t *testing.T) {
 			ahead.Collect(t, 5)
 			ahead.Until(t, "live")
 
+			awaitNotifications(t, i, "listening")
 			_, err := pool.Exec(t.Context(), loseEnd)
 			require.NoError(t, err)
 			if heard {

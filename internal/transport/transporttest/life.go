@@ -16,7 +16,7 @@ import (
 // bookmarks keep the resume point of a quiet reader near the head of the log.
 func bookmarks(t *testing.T, dial Dialer) {
 	t.Helper()
-	cluster := apptest.Cluster(t, 2, "TAILROOM_HEARTBEAT=300ms")
+	cluster := apptest.Cluster(t, 2, "TAILROOM_HEARTBEAT=600ms")
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	r := live(t, dial, cluster[0], Ask{Token: token, Namespaces: availability})
 	for range 3 {

@@ -2,6 +2,7 @@ package ws_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,9 +165,9 @@ func TestUpgrade_Refused(t *testing.T) {
 		"a plain request":       nil,
 		"another protocol":      {"Connection", "Upgrade", "Upgrade", "h2c"},
 		"another subprotocol":   append([]string{"Sec-WebSocket-Protocol", "graphql-ws, mqtt"}, upgrade...),
-		"another version":       append(upgrade[:len(upgrade):len(upgrade)], "Sec-WebSocket-Version", "8"),
+		"another version":       append(slices.Clip(upgrade), "Sec-WebSocket-Version", "8"),
 		"no key":                upgrade[:6],
-		"a connection to close": append(upgrade[:len(upgrade):len(upgrade)], "Connection", "close"),
+		"a connection to close": append(slices.Clip(upgrade), "Connection", "close"),
 	} {
 		answer := i.Do(t, http.MethodGet, "/v1/ws", "", "", headers...)
 		require.Equal(t, http.StatusBadRequest, answer.Status, name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,15 +117,17 @@ func TestHeartbeat(t *testing.T) {
 		helloRaw(t, i, token, "/orders"): func(r *rawConn, _ int) { r.text(t, `?`) },
 		helloRaw(t, i, token, "/orders"): func(r *rawConn, beat int) { r.write(t, upload[beat*10:(beat+1)*10]) },
 	}
-	for beat := range 4 {
-		for r, answer := range answers {
+	var clients sync.WaitGroup
+	for r, answer := range answers {
+		clients.Go(func() {
+			for beat := range 4 {
+				r.beat(t)
+				answer(r, beat)
+			}
 			r.beat(t)
-			answer(r, beat)
-		}
+		})
 	}
-	for r := range answers {
-		r.beat(t)
-	}
+	clients.Wait()
 
 	silent.beat(t)
 	code, reason := silent.closed(t)
@@ -163,11 +166,12 @@ func fill(t testing.TB, i *apptest.Instance, token string, batches int, readers 
 // read yet, is alive: missed heartbeats do not end it.
 func TestHeartbeat_BehindABacklog(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_HEARTBEAT=400ms")[0]
+	i := apptest.Cluster(t, 1, "TAILROOM_HEARTBEAT=600ms")[0]
 	token := apptest.Token(t, access.Web, "c1", "b1")
-	busy := helloRaw(t, i, token, "/orders")
-	require.Equal(t, "live", busy.message(t).Type)
-	n := fill(t, i, apptest.Token(t, access.Service, "c1"), full/2)
+	n := fill(t, i, apptest.Token(t, access.Service, "c1"), full)
+	busy := dialRaw(t, i)
+	busy.text(t, `{"type":"hello","token":"`+token+`","cursor":"earliest","subscribe":[{"namespace":"/orders"}]}`)
+	require.Equal(t, "welcome", busy.message(t).Type)
 	watch := helloRaw(t, i, token, "/availability")
 	for range 3 { // intervals go by
 		watch.beat(t)
