@@ -5,9 +5,11 @@ package apptest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,16 +96,21 @@ func TokenUntil(t testing.TB, expires time.Time, role access.Role, company strin
 }
 
 // Client is what tests send requests with: it keeps no connection, so that
-// none is left when a test ends, and its connections' buffers do not grow, so
-// that a reader who pauses holds the server up.
+// none is left when a test ends, and it dials as Dial does.
 var Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: Dial}}
 
-// Dial connects as Client does.
+// Dial connects with small buffers and small segments, on which the other
+// side's buffer depends: a reader who pauses holds the server up after 1 MB or
+// two, where four would fit otherwise.
 func Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, address)
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		err = tcp.SetReadBuffer(64 << 10)
-	}
-	return conn, err
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = errors.Join(
+				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10),
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1460))
+		})
+		return errors.Join(err, failed)
+	}}
+	return d.DialContext(ctx, network, address)
 }

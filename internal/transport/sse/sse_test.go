@@ -293,7 +293,7 @@ func TestStream_SlowReader(t *testing.T) {
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	stuck, quick := i.Stream(t, token, ""), i.Stream(t, token, "")
 	text := strings.Repeat("what no buffer holds ", 9000)
-	const n = 30
+	const n = 15
 	for k := range n {
 		i.Publish(t, service, alert(text))
 		for id := ""; id != fmt.Sprintf("1-%d", k+1); {

@@ -97,7 +97,7 @@ func drain(t *testing.T, dial Dialer) {
 // buffers on the way hold.
 func pause(t *testing.T, dial Dialer) {
 	t.Helper()
-	const events = 500
+	const events = 300
 	cluster := apptest.Cluster(t, 2)
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	ask := Ask{Token: token, Namespaces: availability}

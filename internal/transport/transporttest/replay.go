@@ -136,7 +136,7 @@ func belowTheFloor(t *testing.T, dial Dialer) {
 // he reads on as far as the server had got, is told, and goes on behind.
 func floorPasses(t *testing.T, dial Dialer) {
 	t.Helper()
-	const floor, behind = 600, 50
+	const floor, behind = 350, 50
 	dsn := pgtest.Database(t)
 	execute(t, dsn, fmt.Sprintf("UPDATE tailroom.log SET partition_size = %d", floor))
 	i := apptest.Start(t, dsn, smallWindow...)
@@ -149,14 +149,14 @@ func floorPasses(t *testing.T, dial Dialer) {
 	dropPartition(t, dsn, floor)
 
 	n := r.until(t, Reset)
-	require.Equal(t, News{Kind: Reset, Reason: "expired", Oldest: "1-600", Resume: "1-600", Snapshot: "/v1/state"}, n)
+	require.Equal(t, News{Kind: Reset, Reason: "expired", Oldest: "1-350", Resume: "1-350", Snapshot: "/v1/state"}, n)
 	before := len(r.heard)
 	require.Less(t, before, floor)
 	for at, raw := range r.heard {
 		require.Contains(t, raw, fmt.Sprintf(`{"cursor":"1-%d",`, at+1), "a gap that nobody spoke of")
 	}
 	r.until(t, Live)
-	same(t, logged(t, i, token, "after=1-600"), r.heard[before:])
+	same(t, logged(t, i, token, "after=1-350"), r.heard[before:])
 	require.Len(t, r.heard[before:], behind)
 }
 

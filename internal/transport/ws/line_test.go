@@ -141,7 +141,7 @@ func TestHeartbeat(t *testing.T) {
 }
 
 // full is how many batches no buffer between server and client holds.
-const full = 11
+const full = 6
 
 // fill publishes batches of about half a MB, in events that are not compressed,
 // and returns how many. Those who are named read them as they come.
