@@ -40,6 +40,7 @@ func TestLogLosesItsEnd(t *testing.T) {
 				}
 			}
 			publish(5)
+			i.Reach(t, 5) // else it could be live before the last
 			ahead, _ := i.Hello(t, web, "earliest", `[{"namespace":"/orders"}]`)
 			ahead.Collect(t, 5)
 			ahead.Until(t, "live")
