@@ -86,19 +86,25 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	}
 	h.life, h.end = context.WithCancel(context.WithoutCancel(ctx))
 	h.fresh = fresh{life: h.life, read: c.Log.Bounds}
-	b, err := c.Log.Bounds(ctx)
-	if err != nil {
+	if err := h.open(ctx); err != nil {
+		h.end()
 		return nil, err
+	}
+	return h, nil
+}
+
+// open reads the newest part of the log.
+func (h *Hub) open(ctx context.Context) error {
+	b, err := h.log.Bounds(ctx)
+	if err != nil {
+		return err
 	}
 	h.floor = max(b.Tip.Position-preload, b.Floor)
 	h.tip = event.Cursor{Epoch: b.Tip.Epoch, Position: h.floor}
 	if _, err := h.verify(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if err := h.catchUp(ctx); err != nil {
-		return nil, err
-	}
-	return h, nil
+	return h.catchUp(ctx)
 }
 
 // Wake says that the log may have grown to this position; 0 is "look, and not
