@@ -16,21 +16,26 @@ const eventAppendBatch = `-- name: EventAppendBatch :one
 SELECT
     coalesce(first_position, 0)::bigint AS first_position,
     coalesce(epoch, 0)::bigint AS epoch,
-    coalesce(versions, '{}')::bigint[] AS versions,
+    coalesce(base_versions, '{}')::bigint[] AS base_versions,
     coalesce(known, '{}')::integer[] AS known,
     coalesce(known_positions, '{}')::bigint[] AS known_positions,
     coalesce(conflicts, '{}')::integer[] AS conflicts,
-    coalesce(current_versions, '{}')::bigint[] AS current_versions
+    coalesce(current_versions, '{}')::bigint[] AS current_versions,
+    waited_us::bigint AS waited_us, worked_us::bigint AS worked_us, clock::timestamptz AS clock
 FROM tailroom.append_batch(
-    $1, $2::text[], $3::text[], $4::text[], $5::bigint[],
-    $6::integer[], $7::bigint[],
-    $8::text[], $9::text[], $10::text[], $11::integer[], $12::uuid[], $13::text[],
-    $14::integer[], $15::bigint[], $16::timestamptz[], $17::text[],
-    $18::text[], $19::uuid[], $20::timestamptz[], $21::jsonb[])
+    $1, $2, $3, $4, $5::bigint[],
+    $6::text[], $7::text[], $8::text[], $9::bigint[], $10::integer[], $11::bigint[],
+    $12::text[], $13::text[], $14::text[], $15::integer[], $16::uuid[], $17::text[],
+    $18::integer[], $19::bigint[], $20::timestamptz[], $21::text[],
+    $22::text[], $23::uuid[], $24::timestamptz[], $25::jsonb[])
 `
 
 type EventAppendBatchParams struct {
 	JudgeIds       bool
+	SeenEpoch      int64
+	SeenPosition   int64
+	Deadline       time.Time
+	Relayed        []int64
 	HeadTenants    []string
 	HeadNamespaces []string
 	HeadStreams    []string
@@ -56,16 +61,23 @@ type EventAppendBatchParams struct {
 type EventAppendBatchRow struct {
 	FirstPosition   int64
 	Epoch           int64
-	Versions        []int64
+	BaseVersions    []int64
 	Known           []int32
 	KnownPositions  []int64
 	Conflicts       []int32
 	CurrentVersions []int64
+	WaitedUs        int64
+	WorkedUs        int64
+	Clock           time.Time
 }
 
 func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppendBatchParams) (EventAppendBatchRow, error) {
 	row := db.QueryRow(ctx, eventAppendBatch,
 		arg.JudgeIds,
+		arg.SeenEpoch,
+		arg.SeenPosition,
+		arg.Deadline,
+		arg.Relayed,
 		arg.HeadTenants,
 		arg.HeadNamespaces,
 		arg.HeadStreams,
@@ -91,11 +103,14 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 	err := row.Scan(
 		&i.FirstPosition,
 		&i.Epoch,
-		&i.Versions,
+		&i.BaseVersions,
 		&i.Known,
 		&i.KnownPositions,
 		&i.Conflicts,
 		&i.CurrentVersions,
+		&i.WaitedUs,
+		&i.WorkedUs,
+		&i.Clock,
 	)
 	return i, err
 }
@@ -105,7 +120,7 @@ SELECT e.position, e.epoch, e.stream, e.version,
     (e.namespace = d.namespace AND e.type = d.type
         AND e.rooms @> string_to_array(d.rooms, E'\x1f') AND e.rooms <@ string_to_array(d.rooms, E'\x1f')
         AND coalesce(e.stream, '') = d.stream AND e.correlation_id = d.correlation_id
-        AND e.data = d.data)::boolean AS same
+        AND (e.data = d.data OR EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)))::boolean AS same
 FROM (SELECT unnest($1::bigint[]) AS position, unnest($2::text[]) AS namespace,
         unnest($3::text[]) AS type, unnest($4::text[]) AS rooms, unnest($5::text[]) AS stream,
         unnest($6::text[]) AS correlation_id, unnest($7::jsonb[]) AS data) d
@@ -131,7 +146,7 @@ type EventMatchDraftsRow struct {
 }
 
 // Whether events that are in the log already have the content of the drafts
-// that brought their ids again.
+// that brought their ids again. Data that were erased are not compared.
 func (q *Queries) EventMatchDrafts(ctx context.Context, db DBTX, arg EventMatchDraftsParams) ([]EventMatchDraftsRow, error) {
 	rows, err := db.Query(ctx, eventMatchDrafts,
 		arg.Positions,

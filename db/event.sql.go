@@ -12,36 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-const epochList = `-- name: EpochList :many
-SELECT epoch, survived, identity, reason, opened_at FROM tailroom.epochs ORDER BY epoch
-`
-
-func (q *Queries) EpochList(ctx context.Context, db DBTX) ([]Epoch, error) {
-	rows, err := db.Query(ctx, epochList)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Epoch
-	for rows.Next() {
-		var i Epoch
-		if err := rows.Scan(
-			&i.Epoch,
-			&i.Survived,
-			&i.Identity,
-			&i.Reason,
-			&i.OpenedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const eventGetByID = `-- name: EventGetByID :many
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
@@ -440,15 +410,4 @@ func (q *Queries) LogBounds(ctx context.Context, db DBTX) (LogBoundsRow, error) 
 	var i LogBoundsRow
 	err := row.Scan(&i.Tip, &i.Floor, &i.Epoch)
 	return i, err
-}
-
-const partitionMakeAhead = `-- name: PartitionMakeAhead :one
-SELECT tailroom.partitions_ahead($1::integer)::integer
-`
-
-func (q *Queries) PartitionMakeAhead(ctx context.Context, db DBTX, ahead int32) (int32, error) {
-	row := db.QueryRow(ctx, partitionMakeAhead, ahead)
-	var column_1 int32
-	err := row.Scan(&column_1)
-	return column_1, err
 }

@@ -10,6 +10,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+type Bound struct {
+	Tip   interface{}
+	Floor int64
+	Epoch interface{}
+}
+
+// The lives of the log. Numbers grow and have gaps; positions above survived are of this epoch, until the next one.
 type Epoch struct {
 	Epoch    int64
 	Survived int64
@@ -40,11 +47,44 @@ type Event struct {
 	FirstRoom     string
 }
 
+// The registered event types. Rooms and stream are templates: {companyId} and {data.field} are replaced.
+type EventType struct {
+	Namespace     string
+	Type          string
+	SchemaVersion int32
+	Description   string
+	Publish       []string
+	Rooms         []string
+	Stream        *string
+	Schema        []byte
+}
+
 type Log struct {
 	Singleton bool
 	// Events at and below this position are gone.
 	Floor         int64
 	PartitionSize int64
+	// Which of recent_ids_0 and recent_ids_1 takes new ids.
+	IdsTable      int32
+	IdsRotatedAt  time.Time
+	MaxEventBytes int64
+}
+
+type OutboxRow struct {
+	ID            int64
+	EventID       pgtype.UUID
+	Tenant        string
+	Namespace     string
+	Type          string
+	SchemaVersion int32
+	Rooms         []string
+	Stream        *string
+	OccurredAt    time.Time
+	Actor         string
+	CorrelationID string
+	CausationID   pgtype.UUID
+	Data          []byte
+	SubmittedAt   time.Time
 }
 
 type Partition struct {
@@ -52,6 +92,14 @@ type Partition struct {
 	Beyond    int64
 	Name      string
 	CreatedAt time.Time
+	// How many there are, counted when the partition was full.
+	Events *int64
+	// The least recorded_at. Not the first one's: clocks are set back.
+	RecordedFrom *time.Time
+	// The greatest recorded_at.
+	RecordedTo *time.Time
+	// Since when its times are a constraint that the planner knows.
+	SealedAt *time.Time
 }
 
 type RecentID struct {
@@ -60,6 +108,33 @@ type RecentID struct {
 	Position int64
 }
 
+type Redaction struct {
+	Position int64
+	// The position of the newest event that tells of it.
+	Record int64
+}
+
+type RejectedRow struct {
+	ID            int64
+	EventID       pgtype.UUID
+	Tenant        string
+	Namespace     string
+	Type          string
+	SchemaVersion int32
+	Rooms         []string
+	Stream        *string
+	OccurredAt    time.Time
+	Actor         string
+	CorrelationID string
+	CausationID   pgtype.UUID
+	Data          []byte
+	SubmittedAt   time.Time
+	Code          string
+	Reason        string
+	RejectedAt    time.Time
+}
+
+// Heads: the version each stream has reached; one row for each stream.
 type Stream struct {
 	Tenant       string
 	Namespace    string
@@ -68,8 +143,14 @@ type Stream struct {
 	LastPosition int64
 }
 
-type TailroomBound struct {
-	Tip   interface{}
-	Floor int64
-	Epoch interface{}
+type TailroomRecentIds0 struct {
+	Tenant   string
+	ID       pgtype.UUID
+	Position int64
+}
+
+type TailroomRecentIds1 struct {
+	Tenant   string
+	ID       pgtype.UUID
+	Position int64
 }

@@ -59,11 +59,11 @@ func exec(t *testing.T, conn *pgx.Conn, sql string) {
 func schema(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
-		SELECT 'relation ' || relname || ' ' || relkind::text FROM pg_class
+		SELECT 'relation ' || relname || ' ' || relkind::text || ' ' || relowner::regrole || coalesce(' ' || relacl::text, '') FROM pg_class
 		WHERE relnamespace = 'tailroom'::regnamespace AND relname NOT LIKE 'schema_migrations%'
 		UNION ALL SELECT 'column ' || table_name || '.' || column_name || ' ' || data_type || coalesce(' ' || column_default, '')
 		FROM information_schema.columns WHERE table_schema = 'tailroom' AND table_name <> 'schema_migrations'
-		UNION ALL SELECT 'function ' || oid::regprocedure || ' ' || md5(prosrc) FROM pg_proc WHERE pronamespace = 'tailroom'::regnamespace
+		UNION ALL SELECT 'function ' || oid::regprocedure || ' ' || md5(prosrc) || ' ' || proowner::regrole || coalesce(' ' || proacl::text, '') FROM pg_proc WHERE pronamespace = 'tailroom'::regnamespace
 		UNION ALL SELECT 'trigger ' || tgrelid::regclass || ' ' || tgname FROM pg_trigger
 		WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'tailroom'::regnamespace)
 		UNION ALL SELECT 'type ' || typname FROM pg_type WHERE typnamespace = 'tailroom'::regnamespace AND typname NOT LIKE '%schema_migrations'

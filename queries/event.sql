@@ -68,12 +68,6 @@ FROM tailroom.bounds b;
 -- name: LogBounds :one
 SELECT tip::bigint AS tip, floor::bigint AS floor, epoch::bigint AS epoch FROM tailroom.bounds;
 
--- name: EpochList :many
-SELECT * FROM tailroom.epochs ORDER BY epoch;
-
--- name: PartitionMakeAhead :one
-SELECT tailroom.partitions_ahead(@ahead::integer)::integer;
-
 -- name: EventHistory :one
 SELECT b.tip::bigint AS tip, b.floor::bigint AS floor, b.epoch::bigint AS epoch,
     tailroom.history(@tenant, coalesce(@namespaces::text[], '{}'), coalesce(@rooms::text[], '{}'),
