@@ -25,9 +25,19 @@ test: test-go test-web ## Run all tests, with a Postgres of their own
 test-go: postgres cc ## Run the Go tests; ARGS="-run …" for some
 	go test -race -timeout 10m $(ARGS) ./...
 
+.PHONY: crash
+crash: ROUNDS ?= 10
+crash: SEED ?= 0
+crash: postgres cc ## Break everything at random, and look at the log; ROUNDS=n SEED=s
+	go test -race -count=1 -timeout 0 -v -run '^TestCrash$$' ./internal/apptest/crash -rounds $(ROUNDS) -seed $(SEED)
+
 .PHONY: bench
 bench: postgres ## Run the benchmarks; ARGS="-count 6" and the like
 	go test -run '^$$' -bench . -benchmem $(ARGS) ./...
+
+.PHONY: soak
+soak: postgres ## Work the log for ten minutes with an old snapshot held; ARGS="-soak 1h" for longer
+	go test -tags soak -run '^TestSoak$$' -count 1 -timeout 0 -v ./internal/apptest $(ARGS)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Check style, mistakes and the direction of the imports

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,8 +25,25 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tailroom:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitError is an error with an exit status of its own.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// exitStatus is what the process says of an error: 1, unless it knows better.
+func exitStatus(err error) int {
+	if own, ok := errors.AsType[*exitError](err); ok {
+		return own.status
+	}
+	return 1
 }
 
 // run is main without the process: tests run it as well.
@@ -54,7 +72,8 @@ client that reconnects, anywhere, replays from its last event id.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), tokenCommand(),
-		publishCommand(), tailCommand(), simulateCommand())
+		publishCommand(), tailCommand(), simulateCommand(), partitionsCommand(),
+		epochCommand(), outboxCommand(), redactCommand(), verifyCommand())
 	return root
 }
 

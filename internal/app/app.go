@@ -25,6 +25,7 @@ import (
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/hub"
 	"github.com/tailroom/tailroom/internal/listen"
+	"github.com/tailroom/tailroom/internal/maintenance"
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/session"
 	"github.com/tailroom/tailroom/internal/transport/sse"
@@ -51,6 +52,8 @@ type App struct {
 	live, queries, appends *pgxpool.Pool
 	log                    *eventlog.Log // on live
 	appender               *eventlog.Appender
+	keeper                 *maintenance.Keeper
+	relay                  *eventlog.Relay
 	hub                    *hub.Hub
 	notifications          *listen.Listener
 	sessions               *session.Registry
@@ -85,6 +88,9 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 	if err := a.openLog(ctx, registry); err != nil {
 		return nil, err
 	}
+	if err := a.openOutbox(ctx, types, registry); err != nil {
+		return nil, err
+	}
 	if err := a.openHTTP(ctx, types, registry); err != nil {
 		return nil, err
 	}
@@ -106,7 +112,7 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 		return err
 	}
 	a.log = eventlog.New(a.live)
-	if err := a.log.MakePartitions(ctx); err != nil {
+	if err := eventlog.MakePartitions(ctx, a.live); err != nil {
 		return fmt.Errorf("the database is not usable: %w", err)
 	}
 	a.hub, err = hub.New(ctx, hub.Config{
@@ -115,12 +121,36 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 	if err != nil {
 		return err
 	}
+	a.keeper, err = maintenance.New(ctx, maintenance.Config{
+		DSN: string(c.ListenURL()), IDWindow: c.IDWindow, Metrics: registry,
+		Keep: maintenance.Policy{MaxAge: c.Retention.Age, MaxBytes: c.Retention.Size},
+	})
+	if err != nil {
+		return err
+	}
 	// What this instance commits it need not be notified of.
 	a.appender = eventlog.NewAppender(eventlog.AppenderConfig{
-		Log: a.log, Pool: a.appends, Timeout: c.PublishTimeout, Committed: a.hub.Wake,
-		Metrics: eventlog.NewAppendMetrics(registry),
+		Log: a.log, Pool: a.appends, Timeout: c.PublishTimeout, Tip: a.hub.Tip, Committed: a.hub.Wake,
+		NoPartition: a.keeper.Wake, Metrics: eventlog.NewAppendMetrics(registry),
 	})
 	a.notifications, err = listen.New(string(c.ListenURL()), a.hub.Wake, registry)
+	return err
+}
+
+// openOutbox prepares what publishes with SQL: the database learns the catalogue.
+func (a *App) openOutbox(ctx context.Context, types *catalog.Catalog, registry *prometheus.Registry) error {
+	c := a.config
+	mirror, err := types.Mirror()
+	if err != nil {
+		return err
+	}
+	if err := a.log.MirrorCatalogue(ctx, mirror, c.MaxEventBytes); err != nil {
+		return err
+	}
+	a.relay, err = eventlog.NewRelay(eventlog.RelayConfig{
+		DSN: string(c.ListenURL()), Log: a.log, Poll: c.OutboxPoll, Judge: publish.Judge(types), Tip: a.hub.Tip,
+		Committed: a.hub.Wake, NoPartition: a.keeper.Wake, Metrics: registry,
+	})
 	return err
 }
 
@@ -192,7 +222,11 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.hub.Run(life) })
 	g.Go(func() error { return a.notifications.Run(life) })
 	g.Go(func() error { return a.appender.Run(life) })
-	g.Go(func() error { return a.log.KeepPartitions(life) })
+	g.Go(func() error { return a.keeper.Run(life) })
+	// It is the first to go: another instance relays while this one drains.
+	relaying, resign := context.WithCancel(life)
+	defer resign()
+	g.Go(func() error { return a.relay.Run(relaying) })
 	g.Go(func() error {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving HTTP: %w", err)
@@ -204,6 +238,7 @@ func (a *App) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-life.Done():
 		}
+		resign()
 		a.drain(context.WithoutCancel(ctx))
 		end()
 		return nil

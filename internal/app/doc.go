@@ -5,9 +5,9 @@
 // port, and starts nothing: what is wrong with the settings or the database is
 // an error from it. Run owns every goroutine; when it returns, none is left.
 //
-// Shutting down: not ready and no new streams; every session told to leave,
-// spread out; HTTP requests finished; what is left cut; then the tail, the
-// listener, the appender and the pools.
+// Shutting down: not ready and no new streams; the outbox left to another
+// instance; every session told to leave, spread out; HTTP requests finished; what
+// is left cut; then the tail, the listener, the appender and the pools.
 //
 //	app.go    App: Build, Run
 //	pools.go  connections to PostgreSQL

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/apptest/check"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/pgtest"
@@ -51,7 +52,7 @@ func (n *naive) read(t *testing.T) {
 	positions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	require.NoError(t, err)
 	for _, p := range positions {
-		n.deliveries = append(n.deliveries, delivery{position: p})
+		n.deliveries = append(n.deliveries, check.Delivery{Position: p})
 		n.to = p
 	}
 }
@@ -88,7 +89,7 @@ const (
 	readEvents = "SELECT position FROM tailroom.events WHERE position > $1 ORDER BY position"
 	// appendOne appends one event of a stream; the epoch's and the heads' rows
 	// apart, what it takes is the append lock.
-	appendOne = `SELECT tailroom.append_batch(false, '{}', '{}', '{}', '{}', '{}', '{}',
+	appendOne = `SELECT tailroom.append_batch(false, 0, 0, 'infinity', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
 		'{c1}', '{/orders}', '{newOrder}', '{1}', ARRAY[gen_random_uuid()], '{branch:b1}', '{0}', '{0}', '{2026-01-31Z}',
 		'{""}', '{x}', '{NULL}', '{0001-01-01 00:00:00Z}', '{"{}"}')`
 )
@@ -108,7 +109,7 @@ func everything(*event.Entry) bool { return true }
 func newLog(t *testing.T) string {
 	t.Helper()
 	dsn := pgtest.Database(t)
-	require.NoError(t, eventlog.New(pgtest.Pool(t, dsn)).MakePartitions(t.Context()))
+	require.NoError(t, eventlog.MakePartitions(t.Context(), pgtest.Pool(t, dsn)))
 	return dsn
 }
 

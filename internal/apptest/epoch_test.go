@@ -17,7 +17,7 @@ const loseEnd = `
 	BEGIN;
 	SET LOCAL session_replication_role = replica;
 	DELETE FROM tailroom.events WHERE position > 3;
-	DELETE FROM tailroom.recent_ids WHERE position > 3;
+	DELETE FROM tailroom.recent_ids_0 WHERE position > 3;
 	UPDATE tailroom.streams SET version = 3, last_position = 3;
 	UPDATE tailroom.epochs SET identity = 'the primary before';
 	COMMIT`

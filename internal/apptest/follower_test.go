@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/apptest/check"
 	"github.com/tailroom/tailroom/internal/event"
 )
 
@@ -38,9 +39,18 @@ type follower struct {
 	record
 	begun bool
 	ends  int // markers seen
-	mu    sync.Mutex
-	told  []string // types of the messages beside events and bookmarks
-	heard chan struct{}
+
+	// forgiving is a follower of a log that loses its end: when he is told, he
+	// gives up what did not survive and goes on where he is told to.
+	forgiving bool
+	owed      bool // he was welcomed elsewhere than he asked for, and not told why yet
+
+	mu   sync.Mutex
+	told []string // types of the messages beside events and bookmarks
+	// resumes are where he was told to go on, and reached is where he is.
+	resumes []string
+	reached event.Cursor
+	heard   chan struct{}
 }
 
 // last is the marker that ends a test, as its data says.
@@ -72,9 +82,13 @@ func (f *follower) begin(cursor string) error {
 	if err != nil {
 		return err
 	}
-	if !f.begun {
+	switch {
+	case !f.begun:
 		f.begun, f.from = true, c.Position
-	} else if cursor != f.cursor {
+	case cursor != f.cursor && f.forgiving:
+		f.owed = true
+		return nil
+	case cursor != f.cursor:
 		return fmt.Errorf("%w: asked for %s, welcomed at %s", errWrong, f.cursor, cursor)
 	}
 	return f.move(cursor)
@@ -90,7 +104,50 @@ func (f *follower) move(cursor string) error {
 		return fmt.Errorf("%w: the cursor goes back from %d to %s", errWrong, f.to, cursor)
 	}
 	f.to, f.cursor = c.Position, cursor
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reached = c
 	return nil
+}
+
+// reset is told that the log has lost its end.
+func (f *follower) reset(reason, resume string) error {
+	c, err := event.ParseCursor(resume)
+	if err != nil {
+		return err
+	}
+	if !f.forgiving || reason != event.Diverged || c.Position > f.to {
+		return fmt.Errorf("%w: %s at %s, go on from %s", errWrong, reason, f.cursor, resume)
+	}
+	f.owed = false
+	f.deliveries = slices.DeleteFunc(f.deliveries, func(d check.Delivery) bool { return d.Position > c.Position })
+	f.from, f.to, f.cursor = min(f.from, c.Position), c.Position, resume
+	f.mu.Lock()
+	f.resumes, f.reached = append(f.resumes, resume), c
+	f.mu.Unlock()
+	f.tell("reset")
+	return nil
+}
+
+// has reports whether he has come to a place, in its epoch.
+func (f *follower) has(c event.Cursor) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reached.Epoch >= c.Epoch && f.reached.Position >= c.Position
+}
+
+// String is for the message of a test that fails.
+func (f *follower) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Sprintf("at %s, told %v, to go on from %v", f.reached, f.told, f.resumes)
+}
+
+// toldResumes are the places where he was told to go on, so far.
+func (f *follower) toldResumes() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.resumes)
 }
 
 func (f *follower) deliver(raw []byte) error {
@@ -98,7 +155,7 @@ func (f *follower) deliver(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	f.deliveries = append(f.deliveries, delivery{p, raw})
+	f.deliveries = append(f.deliveries, check.Delivery{Position: p, JSON: raw})
 	if strings.Contains(string(raw), last) {
 		f.ends++
 	}
@@ -153,7 +210,12 @@ func (f *follower) message(data []byte) error {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return err
 	}
+	if f.owed && m.Type != "reset" {
+		return fmt.Errorf("%w: welcomed elsewhere than at %s, and not told why: %s", errWrong, f.cursor, data)
+	}
 	switch m.Type {
+	case "reset":
+		return f.reset(m.Reason, m.Resume)
 	case "welcome":
 		f.tell(m.Type)
 		return f.begin(m.Cursor)
@@ -221,8 +283,16 @@ func (f *follower) stream(ctx context.Context, i *apptest.Instance, enough func(
 		case field == "id":
 			id = value
 		case field == "event":
-			if kind = value; strings.HasPrefix(kind, "tailroom.") {
+			if kind = value; strings.HasPrefix(kind, "tailroom.") && kind != "tailroom.reset" {
 				f.tell(strings.TrimPrefix(kind, "tailroom."))
+			}
+		case field == "data" && kind == "tailroom.reset":
+			var m apptest.Message
+			if err := json.Unmarshal([]byte(value), &m); err != nil {
+				return err
+			}
+			if err := f.reset(m.Reason, m.Resume); err != nil {
+				return err
 			}
 		case field == "data" && !strings.HasPrefix(kind, "tailroom."):
 			if err := f.deliver([]byte(value)); err != nil {

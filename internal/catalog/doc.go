@@ -15,6 +15,7 @@
 //	catalog.go    Catalog: Default, Load, Parse, Lookup
 //	type.go       Type: rights, Validate, default rooms and stream
 //	template.go   Template: branch:{data.branchId}
+//	mirror.go     the catalogue for SQL
 //	reply.go      Reply: which event answers a request
 //	schema.go     JSON Schema, and its violations in words
 //	file.go       the YAML form

@@ -23,7 +23,7 @@ func checkNamespace(name string) error {
 	switch {
 	case !event.ValidNamespace(name):
 		return errors.New("a namespace is a slash and 1 to 63 of a-z 0-9 -")
-	case name == "/system":
+	case name == event.System:
 		return errors.New("is reserved for the server's own events")
 	}
 	return nil

@@ -3,9 +3,8 @@ package catalog
 import (
 	"encoding/json"
 	"fmt"
-	"math"
+	"math/big"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tailroom/tailroom/internal/event"
@@ -156,14 +155,14 @@ func (v Value) text(field []string) (text, complaint string) {
 }
 
 // integer returns the digits of a number that is one, however it is written:
-// 1e3 and 1000.0 are the id 1000.
+// 1e3 and 1000.0 are the id 1000. It rounds nothing.
 func integer(number json.Number) (digits string, ok bool) {
 	if !strings.ContainsAny(number.String(), ".eE") && number != "-0" {
 		return number.String(), true
 	}
-	f, err := number.Float64()
-	if err != nil || f != math.Trunc(f) || math.Abs(f) > float64(event.MaxPosition) {
+	r, ok := new(big.Rat).SetString(number.String())
+	if !ok || !r.IsInt() || r.Num().CmpAbs(big.NewInt(event.MaxPosition)) > 0 {
 		return "", false
 	}
-	return strconv.FormatInt(int64(f), 10), true
+	return r.Num().String(), true
 }

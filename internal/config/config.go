@@ -27,6 +27,8 @@ type Config struct {
 	DatabaseConns     int
 	Migrate           bool
 	CatalogFile       string // "" is the catalogue built in
+	Retention         Retention
+	IDWindow          time.Duration
 
 	JWTSecret   Secret
 	JWTIssuer   string // "" is any
@@ -47,6 +49,7 @@ type Config struct {
 	HelloTimeout   time.Duration
 	PublishTimeout time.Duration
 	DrainTimeout   time.Duration
+	OutboxPoll     time.Duration
 	PollInterval   time.Duration
 }
 

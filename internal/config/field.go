@@ -72,12 +72,13 @@ func number(to *int, least, most int) field {
 	}, strconv.Itoa)
 }
 
-func duration(to *time.Duration) field {
-	const least, most = 10 * time.Millisecond, time.Hour
+func duration(to *time.Duration) field { return within(to, 10*time.Millisecond, time.Hour) }
+
+func within(to *time.Duration, least, most time.Duration) field {
 	return parsed(to, func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < least || d > most {
-			return 0, errors.New("want a time with its unit, such as 500ms or 25s, from 10ms to 1h")
+			return 0, fmt.Errorf("want a time with its unit, such as 500ms or 25s, from %s to %s", showAge(least), showAge(most))
 		}
 		return d, nil
 	}, time.Duration.String)

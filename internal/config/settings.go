@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -27,9 +28,11 @@ func settings(c *Config) []setting {
 
 		{"DATABASE_URL", "", "`url` of the PostgreSQL database that holds the log", secret(&c.DatabaseURL, anySecret)},
 		{"TAILROOM_LISTEN_DATABASE_URL", "", "`url` of it without a pooler, for LISTEN (default: DATABASE_URL)", secret(&c.ListenDatabaseURL, anySecret)},
-		{"TAILROOM_DATABASE_CONNS", "8", "`number` of database connections for history, beside the ten for what is live", number(&c.DatabaseConns, 2, 1000)},
+		{"TAILROOM_DATABASE_CONNS", "8", "`number` of database connections for history, beside the twelve for what is live", number(&c.DatabaseConns, 2, 1000)},
 		{"TAILROOM_MIGRATE", "on", "`on|off`: bring the schema up to date at start", onOff(&c.Migrate)},
 		{"CATALOG_FILE", "", "YAML `file` of the event types (default: the catalogue built in)", text(&c.CatalogFile)},
+		{"RETENTION", "", "`age,size` that the log keeps, such as 90d, 500GB or 90d,500GB (default: everything)", retention(&c.Retention)},
+		{"TAILROOM_ID_WINDOW", "24h", "`time` for which the id of an event is known, so that a retry is noticed", age(&c.IDWindow, time.Minute, 30*day)},
 
 		{"JWT_SECRET", "", "`secret` that signs the tokens, of at least 32 bytes", secret(&c.JWTSecret, strongSecret)},
 		{"JWT_ISSUER", "", "`issuer` that tokens must have; none is any", text(&c.JWTIssuer)},
@@ -50,6 +53,7 @@ func settings(c *Config) []setting {
 		{"TAILROOM_HELLO_TIMEOUT", "10s", "`time` in which a WebSocket must say hello", duration(&c.HelloTimeout)},
 		{"TAILROOM_PUBLISH_TIMEOUT", "5s", "`time` a publish waits for the log", duration(&c.PublishTimeout)},
 		{"TAILROOM_DRAIN_TIMEOUT", "15s", "`time` connections get to leave at shutdown", duration(&c.DrainTimeout)},
+		{"TAILROOM_OUTBOX_POLL", "10ms", "`time` after which the outbox is read though nothing was notified", within(&c.OutboxPoll, time.Millisecond, time.Second)},
 		{"TAILROOM_POLL_INTERVAL", "1s", "`time` after which the log is read though nothing was notified", duration(&c.PollInterval)},
 	}
 }

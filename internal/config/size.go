@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// units of sizes, in the order in which showSize prefers them.
+// units of sizes, the largest first.
 var units = []struct {
 	name  string
 	bytes int64
 }{
 	{"TiB", 1 << 40},
-	{"GiB", 1 << 30},
-	{"MiB", 1 << 20},
-	{"KiB", 1 << 10},
 	{"TB", 1e12},
+	{"GiB", 1 << 30},
 	{"GB", 1e9},
+	{"MiB", 1 << 20},
 	{"MB", 1e6},
+	{"KiB", 1 << 10},
 	{"KB", 1e3},
 	{"B", 1},
 }

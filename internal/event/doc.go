@@ -12,5 +12,6 @@
 //	entry.go    Entry, an encoded event shared by all its readers
 //	name.go     namespaces, rooms, streams: forms and limits
 //	topic.go    Topic, what a reader can follow
+//	system.go   what the log says of itself
 //	read.go     Bounds, Page, Batch, Reset, Epochs: what reading yields
 package event

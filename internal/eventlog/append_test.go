@@ -502,8 +502,8 @@ func TestAppendBatch_RefusesOldSnapshots(t *testing.T) {
 		tx, err := r.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
 		require.NoError(t, err)
 		_, err = tx.Exec(t.Context(), appendOne)
-		requireState(t, err, "TR003")
 		require.NoError(t, tx.Rollback(t.Context()))
+		requireState(t, err, "TR003")
 	}
 	require.Empty(t, r.all(t))
 }
@@ -514,13 +514,13 @@ func TestAppendBatch_IsDurable(t *testing.T) {
 	r := newRig(t)
 	tx, err := r.pool.Begin(t.Context())
 	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
 	_, err = tx.Exec(t.Context(), "SET LOCAL synchronous_commit = off")
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), appendOne)
 	require.NoError(t, err)
 	var setting string
 	require.NoError(t, tx.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&setting))
-	require.NoError(t, tx.Rollback(t.Context()))
 	require.Equal(t, "on", setting)
 }
 
@@ -533,8 +533,8 @@ func TestAppendBatch_RolledBack(t *testing.T) {
 	tx, err := r.pool.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), appendOne)
-	require.NoError(t, err)
 	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, err)
 
 	receipts := a.append(t, draft("order:1"))
 	require.Equal(t, []int64{3}, positions(receipts))
@@ -543,6 +543,6 @@ func TestAppendBatch_RolledBack(t *testing.T) {
 }
 
 // appendOne is tailroom.append_batch of one event of the stream order:1.
-const appendOne = `SELECT tailroom.append_batch(false, '{c1}', '{/orders}', '{order:1}', '{1}', '{1}', '{-1}',
+const appendOne = `SELECT tailroom.append_batch(false, 0, 0, 'infinity', '{}', '{c1}', '{/orders}', '{order:1}', '{1}', '{1}', '{-1}',
 	'{c1}', '{/orders}', '{newOrder}', '{1}', ARRAY[gen_random_uuid()], '{branch:b1}', '{1}', '{1}', '{2026-01-31Z}',
 	'{""}', '{x}', '{NULL}', '{0001-01-01 00:00:00Z}', '{"{}"}')`

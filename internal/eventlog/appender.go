@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +16,14 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-// attemptTimeout bounds one round trip of an append; the server gives up a
-// little before, so that an attempt whose answer was lost is over as well.
-const attemptTimeout = 5 * time.Second
+// attemptTimeout bounds one round trip of an append, and attemptMargin is how
+// long before its end the database must have begun with it: an attempt that was
+// held up in the network is not carried out behind its publisher's back. The
+// margin is for the commit.
+const (
+	attemptTimeout = 5 * time.Second
+	attemptMargin  = time.Second
+)
 
 // retryPause grows from the first to the second while the log is away.
 const minRetryPause, maxRetryPause = 50 * time.Millisecond, time.Second
@@ -32,10 +38,16 @@ type AppenderConfig struct {
 	// Timeout is how long a publisher waits before he is told that the log is
 	// unavailable.
 	Timeout time.Duration
+	// Tip is the newest event that the instance knows to be committed. A log
+	// that does not reach it has lost its end, and begins a new epoch.
+	Tip func() event.Cursor
 	// Committed is called with the last position of every batch, when it is
 	// visible. It must not block.
 	Committed func(last int64)
-	Metrics   *AppendMetrics
+	// NoPartition is called when the log has no partition for the next event.
+	// It must not block.
+	NoPartition func()
+	Metrics     *AppendMetrics
 }
 
 // Appender is an instance's one way into the log. It is safe for concurrent
@@ -43,11 +55,12 @@ type AppenderConfig struct {
 type Appender struct {
 	AppenderConfig
 	queue *queue
+	clock clock // Run's own
 }
 
 // NewAppender returns an Appender. The pool stays the caller's.
 func NewAppender(c AppenderConfig) *Appender {
-	return &Appender{AppenderConfig: c, queue: newQueue()}
+	return &Appender{AppenderConfig: c, queue: newQueue(c.Metrics)}
 }
 
 // Ticket is a group on its way into the log.
@@ -70,7 +83,6 @@ func (a *Appender) Submit(source any, drafts []event.Draft) (*Ticket, error) {
 		a.Metrics.refused.Inc()
 		return nil, ErrOverloaded
 	}
-	a.Metrics.waiting.Inc()
 	return &Ticket{appender: a, group: g}, nil
 }
 
@@ -91,7 +103,6 @@ func (t *Ticket) Wait(ctx context.Context) ([]event.Receipt, error) {
 		// Taken out, it will never be appended; under way, the present attempt
 		// is its last.
 		if a.queue.remove(t.group) {
-			a.Metrics.waiting.Dec()
 			return nil, ErrUnavailable
 		}
 		select {
@@ -129,7 +140,6 @@ func (a *Appender) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		a.Metrics.waiting.Sub(float64(len(b.groups)))
 		a.append(ctx, b)
 	}
 	return nil
@@ -141,7 +151,6 @@ func (a *Appender) abandon() {
 		if len(b.groups) == 0 {
 			return
 		}
-		a.Metrics.waiting.Sub(float64(len(b.groups)))
 		b.fail(ErrUnavailable)
 	}
 }
@@ -154,13 +163,18 @@ func (a *Appender) append(ctx context.Context, b *batch) {
 		switch {
 		case err == nil && row.FirstPosition > 0:
 			a.Committed(row.FirstPosition + int64(b.events) - 1)
-			b.accept(&row, heads, index)
+			b.accept(&row, index)
 			a.Metrics.batch(b.events, time.Since(since))
 			return
 		case err == nil:
 			b = b.judge(&row, heads)
-		case hasClass(err, sqlstateKnownIDs) && !judgeIDs:
+		case hasKnownIDs(err) && !judgeIDs:
 			judgeIDs = true
+		case hasNoPartition(err):
+			a.NoPartition()
+			b.fail(ErrNoPartition)
+			sleep(ctx, minRetryPause) // the database need not say so to every publisher
+			return
 		case isRefusal(err) && len(b.groups) > 1:
 			// One bad value fails everybody's statement: find whose it is.
 			half := len(b.groups) / 2
@@ -189,16 +203,28 @@ func (a *Appender) append(ctx context.Context, b *batch) {
 // outcome is unknown.
 func (a *Appender) attempt(ctx context.Context, b *batch, judgeIDs bool) (db.EventAppendBatchRow, []head, map[streamKey]int, error) {
 	params, heads, index := b.params()
-	params.JudgeIds = judgeIDs
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
+	tip := a.Tip()
+	params.JudgeIds, params.SeenEpoch, params.SeenPosition = judgeIDs, tip.Epoch, tip.Position
+	started := time.Now()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), started.Add(attemptTimeout))
 	defer cancel()
 	conn, err := a.Pool.Acquire(ctx)
 	if err != nil {
 		return db.EventAppendBatchRow{}, nil, nil, err // nothing was sent
 	}
 	defer conn.Release()
+	if params.Deadline, err = a.clock.translate(ctx, conn.Conn(), started.Add(attemptTimeout-attemptMargin)); err != nil {
+		return db.EventAppendBatchRow{}, nil, nil, err
+	}
+	sent := time.Now()
 	row, err := a.Log.sql.EventAppendBatch(ctx, conn, params)
-	if outcomeUnknown(err) {
+	switch {
+	case err == nil:
+		a.clock.set(conn.Conn(), row.Clock)
+		a.Metrics.attempt(time.Since(sent), row.WaitedUs, row.WorkedUs)
+	case hasClass(err, sqlstateTooLate):
+		a.clock.forget() // it may have been set
+	case outcomeUnknown(err):
 		for _, g := range b.groups {
 			g.tried = true
 		}
@@ -206,13 +232,33 @@ func (a *Appender) attempt(ctx context.Context, b *batch, judgeIDs bool) (db.Eve
 	return row, heads, index, err
 }
 
-// sqlstateKnownIDs is how append_batch says that ids must be judged.
-const sqlstateKnownIDs = "TR004"
+// What append_batch says besides its verdicts.
+const (
+	sqlstateKnownIDs = "TR004"
+	sqlstateTooLate  = "TR005"
+	sqlstateUnique   = "23505" // PostgreSQL's own
+	sqlstateCheck    = "23514" // likewise
+)
+
+// hasKnownIDs reports whether append_batch came upon an id that is known, so that
+// the ids must be judged.
+func hasKnownIDs(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == sqlstateKnownIDs ||
+		pg.Code == sqlstateUnique && strings.HasPrefix(pg.TableName, "recent_ids"))
+}
+
+// hasNoPartition reports whether no partition holds the position that an event
+// was to have. PostgreSQL says so as of a constraint that has no name.
+func hasNoPartition(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == sqlstateCheck && pg.ConstraintName == ""
+}
 
 // isRefusal reports whether PostgreSQL objects to a value: classes 22 (data
 // exception) and 54 (program limit exceeded), or an id that is twice in a group.
 func isRefusal(err error) bool {
-	return hasClass(err, "22") || hasClass(err, "54") || hasClass(err, sqlstateKnownIDs)
+	return hasClass(err, "22") || hasClass(err, "54") || hasKnownIDs(err)
 }
 
 // outcomeUnknown reports whether an attempt that ended so may be in the log.
@@ -276,11 +322,8 @@ func (b *batch) fail(err error) {
 }
 
 // accept tells every group of an appended batch its receipts.
-func (b *batch) accept(row *db.EventAppendBatchRow, heads []head, index map[streamKey]int) {
-	reached := make([]int64, len(heads)) // each stream's version before the batch, then as it goes
-	for i, h := range heads {
-		reached[i] = row.Versions[i] - h.count
-	}
+func (b *batch) accept(row *db.EventAppendBatchRow, index map[streamKey]int) {
+	reached := slices.Clone(row.BaseVersions) // each stream's version before the batch, then as it goes
 	position := row.FirstPosition
 	for _, g := range b.groups {
 		receipts := make([]event.Receipt, len(g.drafts))

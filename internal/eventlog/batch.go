@@ -44,6 +44,17 @@ type batch struct {
 	bytes  int
 }
 
+// fits reports whether g may join.
+func (b *batch) fits(g *pending) bool {
+	return len(b.groups) == 0 || b.events+len(g.drafts) <= maxBatchEvents && b.bytes+g.bytes <= maxBatchBytes
+}
+
+func (b *batch) add(g *pending) {
+	b.groups = append(b.groups, g)
+	b.events += len(g.drafts)
+	b.bytes += g.bytes
+}
+
 // drafts calls fn with every draft and its number from 0.
 func (b *batch) drafts(fn func(n int, d *event.Draft)) {
 	n := 0

@@ -133,9 +133,9 @@ func spread(b *testing.B, writers int, fn func(context.Context) error) {
 func newAppender(tb testing.TB, dsn string) *eventlog.Appender {
 	tb.Helper()
 	log := eventlog.New(pgtest.Pool(tb, dsn))
-	require.NoError(tb, log.MakePartitions(tb.Context()))
+	require.NoError(tb, eventlog.MakePartitions(tb.Context(), pgtest.Pool(tb, dsn)))
 	a := eventlog.NewAppender(eventlog.AppenderConfig{
-		Log: log, Pool: pgtest.Pool(tb, dsn), Timeout: 10 * time.Second, Committed: func(int64) {},
+		Log: log, Pool: pgtest.Pool(tb, dsn), Timeout: 10 * time.Second, Tip: noTip, Committed: func(int64) {}, NoPartition: func() {},
 		Metrics: eventlog.NewAppendMetrics(prometheus.NewRegistry()),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

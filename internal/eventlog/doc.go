@@ -17,6 +17,12 @@
 // group's fate never touches another's. What is acknowledged is durable. After
 // an unknown outcome the Appender tries again with the same ids.
 //
+// # Publishing with SQL
+//
+// Applications publish inside their own transactions by tailroom.publish, which
+// puts a row into the outbox. One Relay among the instances moves the rows into
+// the log, in their order; what cannot be an event it sets aside, with the reason.
+//
 // # Reading
 //
 // Pages carry the tip and the floor of the snapshot they were read in, so that
@@ -33,5 +39,8 @@
 //	queue.go      what waits, and what may be judged together
 //	batch.go      groups as the arrays that SQL wants
 //	verdict.go    what a publish is told: conflicts, duplicates, reused ids
-//	partition.go  partitions made ahead
+//	relay*.go     Relay: from the outbox into the log
+//	outbox.go     what waits in the outbox, and what was rejected
+//	partition.go  what the log is made of; partitions made ahead
+//	redact.go     erasing the data of an event
 package eventlog

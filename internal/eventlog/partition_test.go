@@ -2,7 +2,6 @@ package eventlog_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ func newSmallRig(t *testing.T, size int) *rig {
 	END $$`)
 	r.exec(t, "TRUNCATE tailroom.partitions")
 	r.exec(t, "UPDATE tailroom.log SET partition_size = $1", size)
-	require.NoError(t, r.log.MakePartitions(t.Context()))
+	require.NoError(t, eventlog.MakePartitions(t.Context(), r.pool))
 	return r
 }
 
@@ -46,13 +45,13 @@ func TestPartitions_AreMadeAhead(t *testing.T) {
 
 	a := r.running(t)
 	a.append(t, drafts(9)...)
-	require.NoError(t, r.log.MakePartitions(t.Context()))
+	require.NoError(t, eventlog.MakePartitions(t.Context(), r.pool))
 	require.Equal(t, want, r.bounds(t), "the next position is still in the first")
 	a.append(t, drafts(13)...)
 
 	g, ctx := errgroup.WithContext(t.Context())
 	for range 4 { // every instance sees to it
-		g.Go(func() error { return r.log.MakePartitions(ctx) })
+		g.Go(func() error { return eventlog.MakePartitions(ctx, r.pool) })
 	}
 	require.NoError(t, g.Wait())
 	want = append(want, partition(41, 51), partition(51, 61))
@@ -70,6 +69,7 @@ func TestPartitions_AreMadeWhileTheLogIsInUse(t *testing.T) {
 	a.append(t, drafts(3)...)
 	tx, err := r.pool.Begin(t.Context())
 	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) })
 	var n int
 	require.NoError(t, tx.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.events").Scan(&n))
 	require.Equal(t, 3, n)
@@ -78,7 +78,7 @@ func TestPartitions_AreMadeWhileTheLogIsInUse(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	require.NoError(t, r.log.MakePartitions(ctx))
+	require.NoError(t, eventlog.MakePartitions(ctx, r.pool))
 	require.NoError(t, tx.QueryRow(ctx, "SELECT count(*) FROM tailroom.events").Scan(&n))
 	require.NoError(t, tx.Commit(ctx))
 	require.Equal(t, []int64{5}, positions(a.append(t, draft(""))))
@@ -94,7 +94,7 @@ func TestPartitions_TurnOverUnderLoad(t *testing.T) {
 	instances := []*instance{r.running(t), r.running(t)}
 	for range rounds {
 		g, ctx := errgroup.WithContext(t.Context())
-		g.Go(func() error { return r.log.MakePartitions(ctx) })
+		g.Go(func() error { return eventlog.MakePartitions(ctx, r.pool) })
 		for w := range writers {
 			g.Go(func() error {
 				for n := range groups {
@@ -110,7 +110,7 @@ func TestPartitions_TurnOverUnderLoad(t *testing.T) {
 			})
 		}
 		require.NoError(t, g.Wait())
-		require.NoError(t, r.log.MakePartitions(t.Context()))
+		require.NoError(t, eventlog.MakePartitions(t.Context(), r.pool))
 	}
 	for _, a := range instances {
 		require.Zero(t, a.figure(t, "tailroom_append_retries_total"))
@@ -126,46 +126,46 @@ func TestPartitions_TurnOverUnderLoad(t *testing.T) {
 	require.Len(t, page.Entries, len(stored))
 }
 
+// Without a partition a publish is refused at once, and somebody is told to make
+// one. Nothing of it is in the log, and later it goes on as ever.
 func TestPartitions_NoneLeft(t *testing.T) {
 	t.Parallel()
 	r := newSmallRig(t, 5)
-	a := r.instanceOn(t, r.dsn, 200*time.Millisecond)
+	a := r.instance(t)
+	told := make(chan struct{}, 10)
+	a.NoPartition = func() { told <- struct{}{} }
 	a.start()
 	a.append(t, drafts(20)...) // the four that there are
 	group := []event.Draft{draft("order:1"), draft("")}
-	_, err := wait(t, a.submit(t, group...))
-	require.ErrorIs(t, err, eventlog.ErrUnavailable)
-	require.ErrorContains(t, err, "no partition of relation")
+	for range 2 {
+		_, err := wait(t, a.submit(t, group...))
+		require.ErrorIs(t, err, eventlog.ErrNoPartition)
+		require.NotEmpty(t, told)
+		<-told
+	}
 	require.Len(t, r.all(t), 20)
+	require.Zero(t, a.figure(t, "tailroom_append_retries_total"))
 
-	require.NoError(t, r.log.MakePartitions(t.Context()))
+	require.NoError(t, eventlog.MakePartitions(t.Context(), r.pool))
 	receipts := a.append(t, group...)
 	require.Greater(t, receipts[0].Cursor.Position, int64(20))
 	require.Equal(t, int64(1), receipts[0].Version)
 	require.False(t, receipts[0].Duplicate)
+	require.Empty(t, told)
 	requireConsistent(t, r)
 }
 
-// A publish that meets the end of the last partition waits for the next one as
-// for a log that is away.
-func TestPartitions_MadeJustInTime(t *testing.T) {
-	t.Parallel()
-	r := newSmallRig(t, 5)
-	a := r.running(t)
-	a.append(t, drafts(20)...)
-	ticket := a.submit(t, draft("order:1"))
-	a.awaitRetries(t, 1)
-	require.NoError(t, r.log.MakePartitions(t.Context()))
-	require.Equal(t, []int64{1}, versions(accepted(t, ticket)))
-	requireConsistent(t, r)
-}
-
-func TestKeepPartitions_EndsWithItsContext(t *testing.T) {
+// A constraint that an event breaks is no lack of partitions.
+func TestPartitions_OtherConstraints(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errors.New("the instance stops"))
-	require.NoError(t, r.log.KeepPartitions(ctx))
+	r.exec(t, "ALTER TABLE tailroom.events ADD CONSTRAINT of_the_test CHECK (type <> 'newOrder')")
+	a := r.instanceOn(t, r.dsn, 200*time.Millisecond)
+	a.NoPartition = func() { t.Error("there is a partition") }
+	a.start()
+	_, err := wait(t, a.submit(t, draft("")))
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+	require.ErrorContains(t, err, "of_the_test")
 }
 
 // Not even a superuser changes what is in the log by mistake.
@@ -173,7 +173,7 @@ func TestEvents_AreAppendOnly(t *testing.T) {
 	t.Parallel()
 	r := newSmallRig(t, 2)
 	r.running(t).append(t, drafts(3)...)
-	require.NoError(t, r.log.MakePartitions(t.Context()))
+	require.NoError(t, eventlog.MakePartitions(t.Context(), r.pool))
 	before := r.all(t)
 	for _, table := range []string{"events", "events_1", "events_3"} {
 		for _, statement := range []string{

@@ -4,8 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/tailroom/tailroom/internal/event"
 )
 
@@ -19,39 +17,51 @@ const (
 	maxTenantBytes  = maxQueueBytes / 4
 )
 
-// queue is the groups that wait for the next batch, oldest first.
+// queue is the groups that wait for the next batch. Each tenant has a lane, and
+// the lanes take turns. A group that must not be taken yet stands in a line
+// behind the one it waits for, out of its lane's way. So whatever is in a lane
+// may be taken, and nothing walks over all that waits.
 type queue struct {
-	wake chan struct{} // capacity 1: something was added
+	wake    chan struct{} // capacity 1: something was added
+	metrics *AppendMetrics
 
 	mu      sync.Mutex
-	groups  []*pending
+	groups  int
 	bytes   int
-	tenants map[string]*share
+	arrived int64 // groups so far
+
+	lanes map[string]*lane // by tenant
+	turns sorted[*lane]
+	clock int64 // the start of the lane that had the last turn
+
+	lines  map[any]*line
+	closed []*line // until the next batch
 }
 
-// share is how much of the queue is one tenant's.
-type share struct{ groups, bytes int }
+func newQueue(m *AppendMetrics) *queue {
+	return &queue{wake: make(chan struct{}, 1), metrics: m, lanes: map[string]*lane{}, lines: map[any]*line{}}
+}
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1), tenants: map[string]*share{}} }
-
-// add appends g, or reports false when the queue, or its tenant's share of it,
-// is full.
+// add lets g wait, or reports false when the queue, or its tenant's share of
+// it, is full.
 func (q *queue) add(g *pending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	mine := q.tenants[g.tenant()]
-	if mine == nil {
-		mine = &share{}
+	l := q.lanes[g.tenant()]
+	if l == nil {
+		l = &lane{tenant: g.tenant()}
 	}
-	if len(q.groups) >= maxQueueGroups || q.bytes+g.bytes > maxQueueBytes ||
-		mine.groups >= maxTenantGroups || mine.bytes+g.bytes > maxTenantBytes {
+	if q.groups >= maxQueueGroups || overfull(q.bytes, g.bytes, maxQueueBytes) ||
+		l.groups >= maxTenantGroups || overfull(l.bytes, g.bytes, maxTenantBytes) {
 		return false
 	}
-	q.tenants[g.tenant()] = mine
-	mine.groups++
-	mine.bytes += g.bytes
-	q.bytes += g.bytes
-	q.groups = append(q.groups, g)
+	q.lanes[l.tenant] = l
+	q.arrived++
+	g.lane, g.arrival = l, q.arrived
+	q.account(g, 1)
+	if q.standsInFront(g) {
+		q.ready(g)
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -59,106 +69,75 @@ func (q *queue) add(g *pending) bool {
 	return true
 }
 
+// overfull reports whether more does not fit beside what is there. Where nothing
+// is, anything fits: a single group may be larger than the limit.
+func overfull(there, more, limit int) bool { return there > 0 && there+more > limit }
+
 // remove takes g out and reports whether it was still waiting.
 func (q *queue) remove(g *pending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, other := range q.groups {
-		if other == g {
-			q.groups = append(q.groups[:i], q.groups[i+1:]...)
-			q.leave(g)
-			return true
-		}
+	if g.in == nil {
+		return false
 	}
-	return false
+	g.leave()
+	q.discharge(g)
+	return true
 }
 
 // take removes and returns the next batch; it is empty when nothing waits.
 // Groups that could spoil each other's verdict are kept apart: the later one
 // waits for the next batch, and with it all later ones of its source, so that
-// what one connection publishes stays in order.
+// what one connection publishes stays in order. The batch ends when the next
+// group has no room in it, or its tenant has given enough.
 func (q *queue) take() *batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	b := &batch{}
-	s := scope{ids: map[idKey]struct{}{}, streams: map[streamKey]bool{}, deferred: map[any]struct{}{}}
-	var left []*pending
-	for i, g := range q.groups {
-		if len(b.groups) > 0 && (b.events+len(g.drafts) > maxBatchEvents || b.bytes+g.bytes > maxBatchBytes) {
-			left = append(left, q.groups[i:]...)
-			break
-		}
-		if !s.admit(g) {
-			left = append(left, g)
+	q.open()
+	b, s := &batch{}, newScope()
+	for len(q.turns) > 0 {
+		l := q.turns[0]
+		if len(l.ready) == 0 {
+			q.retire(l)
 			continue
 		}
-		b.groups = append(b.groups, g)
-		b.events += len(g.drafts)
-		b.bytes += g.bytes
-		q.leave(g)
+		g := l.ready[0]
+		if !b.fits(g) || !s.fits(g) {
+			break
+		}
+		g.leave()
+		if key := s.conflict(g); key != nil {
+			q.park(g, key)
+			continue
+		}
+		b.add(g)
+		s.add(g)
+		q.charge(l, g)
+		q.discharge(g)
 	}
-	q.groups = left
 	return b
 }
 
-// leave takes g out of the accounts.
-func (q *queue) leave(g *pending) {
-	q.bytes -= g.bytes
-	mine := q.tenants[g.tenant()]
-	mine.groups--
-	mine.bytes -= g.bytes
-	if mine.groups == 0 {
-		delete(q.tenants, g.tenant())
-	}
-}
-
-type idKey struct {
-	tenant string
-	id     uuid.UUID
-}
-
-// scope is what a batch that is being formed touches already.
-type scope struct {
-	ids      map[idKey]struct{}
-	streams  map[streamKey]bool // true: with an expected version
-	deferred map[any]struct{}   // sources with a group that waits
-}
-
-// admit reports whether g can be judged beside the groups admitted so far,
-// and takes it in if so.
-func (s *scope) admit(g *pending) bool {
-	if !s.compatible(g) {
-		s.deferred[g.source] = struct{}{}
-		return false
-	}
-	for i := range g.drafts {
-		d := &g.drafts[i]
-		s.ids[idKey{d.Tenant, d.ID}] = struct{}{}
-		if d.Stream != "" {
-			key := keyOf(d)
-			s.streams[key] = s.streams[key] || d.ExpectedVersion.Set
+// discharge takes g out of the accounts, and lets come forward who stood behind
+// it.
+func (q *queue) discharge(g *pending) {
+	q.account(g, -1)
+	for _, l := range [...]*line{g.sourceLine, g.keyLine} {
+		if l != nil && l.front == g {
+			q.advance(l)
 		}
 	}
-	return true
+	q.forget(g.lane)
 }
 
-func (s *scope) compatible(g *pending) bool {
-	if _, waits := s.deferred[g.source]; waits && g.source != nil {
-		return false
-	}
-	for i := range g.drafts {
-		d := &g.drafts[i]
-		if _, taken := s.ids[idKey{d.Tenant, d.ID}]; taken {
-			return false
-		}
-		if d.Stream == "" {
-			continue
-		}
-		if conditional, touched := s.streams[keyOf(d)]; touched && (conditional || d.ExpectedVersion.Set) {
-			return false
-		}
-	}
-	return true
+// account counts g in, or with -1 out.
+func (q *queue) account(g *pending, sign int) {
+	q.groups += sign
+	q.bytes += sign * g.bytes
+	g.lane.groups += sign
+	g.lane.bytes += sign * g.bytes
+	q.metrics.waiting.Set(float64(q.groups))
+	q.metrics.bytes.Set(float64(q.bytes))
 }
 
 // pending is a group that waits for its verdict.
@@ -172,7 +151,32 @@ type pending struct {
 	// now may be known from it.
 	tried   bool
 	verdict chan verdict // capacity 1, sent to once
+
+	// The queue's own:
+	arrival    int64
+	lane       *lane
+	in         *sorted[*pending] // a lane's or a line's; nil when it waits no more
+	place      int               // in it
+	sourceLine *line             // what it stands in, nil for none
+	keyLine    *line
 }
+
+// wait puts g among those that wait in a lane or a line, and leave takes it away.
+func (g *pending) wait(in *sorted[*pending]) {
+	g.in = in
+	in.add(g)
+}
+
+func (g *pending) leave() {
+	g.in.remove(g.place)
+	g.in = nil
+}
+
+// Before is the order of waiting.
+func (g *pending) Before(other *pending) bool { return g.arrival < other.arrival }
+
+// Moved is told the place by the heap.
+func (g *pending) Moved(place int) { g.place = place }
 
 // tenant is whose the group is; a group is of one.
 func (g *pending) tenant() string { return g.drafts[0].Tenant }

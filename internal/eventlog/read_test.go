@@ -73,7 +73,7 @@ func newRandomRig(t *testing.T, random *rand.Rand) *rig {
 		if n%20 == 0 {
 			r.exec(t, "SELECT nextval('tailroom.positions')")
 		}
-		require.NoError(t, r.log.MakePartitions(t.Context()))
+		require.NoError(t, eventlog.MakePartitions(t.Context(), r.pool))
 	}
 	return r
 }

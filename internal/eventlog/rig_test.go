@@ -29,10 +29,15 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	dsn := pgtest.Database(t)
+	return rigOn(t, pgtest.Database(t))
+}
+
+// rigOn is a rig in a database.
+func rigOn(t *testing.T, dsn string) *rig {
+	t.Helper()
 	pool := pgtest.Pool(t, dsn)
 	log := eventlog.New(pool)
-	require.NoError(t, log.MakePartitions(t.Context()))
+	require.NoError(t, eventlog.MakePartitions(t.Context(), pool))
 	return &rig{dsn: dsn, pool: pool, log: log}
 }
 
@@ -63,7 +68,8 @@ func (r *rig) instanceOn(t *testing.T, dsn string, timeout time.Duration) *insta
 	t.Cleanup(pool.Close)
 	figures := prometheus.NewRegistry()
 	a := eventlog.NewAppender(eventlog.AppenderConfig{
-		Log: r.log, Pool: pool, Timeout: timeout, Committed: func(int64) {}, Metrics: eventlog.NewAppendMetrics(figures),
+		Log: r.log, Pool: pool, Timeout: timeout, Tip: noTip, Committed: func(int64) {}, NoPartition: func() {},
+		Metrics: eventlog.NewAppendMetrics(figures),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -267,3 +273,6 @@ func versions(receipts []event.Receipt) []int64 {
 	}
 	return list
 }
+
+// noTip is the newest event of an instance that knows of none.
+func noTip() event.Cursor { return event.Cursor{} }

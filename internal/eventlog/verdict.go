@@ -23,6 +23,9 @@ var (
 	// ErrOverloaded says that too much waits for the log already. Nothing of
 	// the group is in it.
 	ErrOverloaded = errors.New("too much waits for the log")
+	// ErrNoPartition says that the log has no partition for the next event.
+	// Nothing of the group is in it.
+	ErrNoPartition = errors.New("the log has no partition to write to")
 	// ErrRefused says that PostgreSQL cannot store a value of the group.
 	ErrRefused = errors.New("PostgreSQL refuses a value of the group")
 )

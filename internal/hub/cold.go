@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +23,10 @@ const (
 )
 
 // readCold reads a page older than the window. Whoever asks for a page that is
-// being read gets the same one.
+// being read gets the same one, unless it may hold what was erased meanwhile.
 func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Cursor) (event.Batch, error) {
-	result := h.cold.DoChan(coldKey(keys, after), func() (any, error) {
+	name := strconv.FormatInt(h.redactions.Load(), 10) + "\x00" + coldKey(keys, after)
+	result := h.cold.DoChan(name, func() (any, error) {
 		select {
 		case h.slots <- struct{}{}:
 		case <-h.life.Done():
@@ -44,11 +46,25 @@ func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Curs
 			return event.Batch{}, r.Err
 		}
 		page := r.Val.(event.Page) //nolint:forcetypeassert // it is what the function above returns
+		if h.foreign(after, page.Bounds.Tip) {
+			h.Wake(0)
+			return event.Batch{}, errForeign
+		}
 		if after.Position < page.Bounds.Floor {
 			return event.Batch{}, h.expired(ctx, page.Bounds)
 		}
 		return event.Batch{Entries: page.Entries, Next: page.Next}, nil
 	}
+}
+
+// errForeign holds a reader up until the hub has looked at the log.
+var errForeign = errors.New("the log may have lost its end")
+
+// foreign reports whether a page is of a log that the hub does not know yet: of a
+// later life, or shorter than its reader has come. He may have a past that it
+// does not, and then he must be told before he gets any of it.
+func (h *Hub) foreign(after, tip event.Cursor) bool {
+	return tip.Epoch > 1 && h.unknown(tip) || tip.Position < after.Position
 }
 
 // coldKey names a page: the topics, whatever their order, and where it begins.

@@ -21,6 +21,7 @@
 //	epoch.go    a log that lost its end
 //	topic.go    the index: what a topic holds, and who follows it
 //	reader.go   Reader: one session's view
+//	redact.go   data that were erased
 //	cold.go     pages older than the window
 //	locate.go   where a reader may begin
 //	fresh.go    bounds read once for all who ask

@@ -19,7 +19,18 @@ type Log interface {
 	// Page reads up to limit events of the topics after a position, in order.
 	Page(ctx context.Context, topics []event.Topic, after int64, limit int) (event.Page, error)
 	Bounds(ctx context.Context) (event.Bounds, error)
+	Lives
+}
+
+// Lives are the log's, as far as a hub has to do with them.
+type Lives interface {
 	Epochs(ctx context.Context) (event.Epochs, error)
+	// Agreed is the last position up to which the log still is the one that
+	// these entries, in order and at least one, were read from.
+	Agreed(ctx context.Context, entries []*event.Entry) (int64, error)
+	// Forsake begins a new epoch for a log that has lost its end, unless
+	// somebody else has begun one meanwhile.
+	Forsake(ctx context.Context, loss event.Loss) (bool, error)
 }
 
 const (
@@ -58,6 +69,8 @@ type Hub struct {
 
 	position atomic.Int64 // tip.Position, for Wake
 	suspect  atomic.Bool  // the line to the log broke: it may be another log now
+
+	redactions atomic.Int64 // heard of
 
 	life  context.Context //nolint:containedctx // of reads that several readers share: it ends with Run
 	end   context.CancelFunc
@@ -146,12 +159,14 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer poll.Stop()
 	for {
 		err := h.catchUp(ctx)
+		if err != nil && ctx.Err() == nil && h.Degraded() == "" {
+			err = h.catchUp(ctx) // it may have been a connection that was dead already
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		h.setDegraded(ctx, err)
 		if err != nil {
-			h.suspect.Store(true)
 			poll.Reset(retryPause)
 		} else {
 			poll.Reset(h.pollEvery())
@@ -161,15 +176,21 @@ func (h *Hub) Run(ctx context.Context) error {
 			return nil
 		case <-h.wake:
 		case <-poll.C:
+			h.suspect.Store(true) // in silence there is time to look closely
 		}
 	}
 }
 
-// catchUp reads the log to its end.
-func (h *Hub) catchUp(ctx context.Context) error {
+// catchUp reads the log to its end. After an error it is suspect: what answers
+// next may be another log.
+func (h *Hub) catchUp(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			h.suspect.Store(true)
+		}
+	}()
 	if h.suspect.Swap(false) {
 		if _, err := h.verify(ctx); err != nil {
-			h.suspect.Store(true)
 			return err
 		}
 	}
@@ -188,6 +209,9 @@ func (h *Hub) catchUp(ctx context.Context) error {
 			} else if rewound {
 				continue // there is more than what comes after the old tip
 			}
+		}
+		if err := h.renew(ctx, entries); err != nil {
+			return err
 		}
 		if unheard {
 			h.metrics.polled.Add(float64(len(entries)))
@@ -217,7 +241,7 @@ func (h *Hub) take(entries []*event.Entry) (bytes int) {
 	h.tip = entries[len(entries)-1].Cursor
 	h.position.Store(h.tip.Position)
 	h.evict()
-	h.metrics.window(h.window.len(), h.bytes, h.tip.Position)
+	h.metrics.window(h.window.len(), h.bytes, h.tip)
 	h.mu.Unlock()
 	h.metrics.read.Add(float64(len(entries)))
 

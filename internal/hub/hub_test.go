@@ -224,6 +224,30 @@ func TestDegradedAndBack(t *testing.T) {
 	})
 }
 
+// A pooled connection may have died in silence. One that fails is not the log
+// being away.
+func TestOneFailureIsNotSaid(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLog()
+		h := newHub(t, l, large)
+		run(t, h)
+		synctest.Wait()
+		_, wake := open(t, h, room("branch:b1"))
+		_, idle := open(t, h)
+		l.some(1, "branch:b1")
+		l.mu.Lock()
+		l.failures = 1
+		l.mu.Unlock()
+		h.Wake(1)
+		synctest.Wait()
+		require.Zero(t, l.failures)
+		require.Equal(t, at(1), h.Tip(), "at once")
+		require.True(t, woken(wake))
+		require.False(t, woken(idle), "who waits for something else is told nothing")
+	})
+}
+
 // A page that many want at once is read once, in whatever order they name
 // their topics.
 func TestCold_IdenticalPagesAreReadOnce(t *testing.T) {
@@ -337,19 +361,20 @@ func TestLocate(t *testing.T) {
 		want  event.Cursor
 		reset *event.Reset
 	}{
-		"now":                             {event.Start{}, epoch(2, 25), nil},
-		"earliest":                        {event.Start{Origin: event.Earliest}, oldest, nil},
-		"in the window":                   {cursor(2, 20), epoch(2, 20), nil},
-		"older than the window":           {cursor(2, 12), epoch(2, 12), nil},
-		"newer than the hub":              {cursor(2, 25), epoch(2, 25), nil},
-		"of an earlier epoch":             {cursor(1, 7), epoch(1, 7), nil},
-		"the end of an earlier epoch":     {cursor(1, 10), epoch(1, 10), nil},
-		"the oldest there is":             {cursor(1, 3), epoch(1, 3), nil},
-		"below the floor":                 {cursor(1, 2), oldest, &event.Reset{Reason: event.Expired, Oldest: oldest, Resume: oldest}},
-		"lost with an earlier epoch":      {cursor(1, 12), epoch(1, 10), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 10)}},
-		"lost, at a place in the window":  {cursor(1, 20), epoch(1, 10), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 10)}},
-		"above the tip":                   {cursor(2, 26), epoch(2, 25), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(2, 25)}},
-		"of an epoch that is yet to come": {cursor(3, 5), epoch(2, 25), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(2, 25)}},
+		"now":                               {event.Start{}, epoch(2, 25), nil},
+		"earliest":                          {event.Start{Origin: event.Earliest}, oldest, nil},
+		"in the window":                     {cursor(2, 20), epoch(2, 20), nil},
+		"older than the window":             {cursor(2, 12), epoch(2, 12), nil},
+		"newer than the hub":                {cursor(2, 25), epoch(2, 25), nil},
+		"of an earlier epoch":               {cursor(1, 7), epoch(1, 7), nil},
+		"the end of an earlier epoch":       {cursor(1, 10), epoch(1, 10), nil},
+		"the oldest there is":               {cursor(1, 3), epoch(1, 3), nil},
+		"below the floor":                   {cursor(1, 2), oldest, &event.Reset{Reason: event.Expired, Oldest: oldest, Resume: oldest}},
+		"lost with an earlier epoch":        {cursor(1, 12), epoch(1, 10), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 10)}},
+		"lost, at a place in the window":    {cursor(1, 20), epoch(1, 10), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 10)}},
+		"above the tip":                     {cursor(2, 26), epoch(2, 25), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(2, 25)}},
+		"of an epoch that is yet to come":   {cursor(3, 5), epoch(1, 5), &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: epoch(1, 5)}},
+		"of such an epoch, below the floor": {cursor(3, 2), oldest, &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: oldest}},
 	} {
 		got, reset, err := h.Locate(t.Context(), test.start)
 		require.NoError(t, err, name)

@@ -31,10 +31,11 @@ func (h *Hub) Locate(ctx context.Context, s event.Start) (event.Cursor, *event.R
 		return oldest, nil, nil
 	}
 	if resume, ok := epochs.Holds(s.Cursor, bounds.Tip); !ok {
-		return resume, &event.Reset{Reason: event.Diverged, Oldest: oldest, Resume: resume}, nil
+		told := reset(event.Diverged, resume, oldest)
+		return told.Resume, told, nil
 	}
 	if s.Cursor.Position < bounds.Floor {
-		return oldest, &event.Reset{Reason: event.Expired, Oldest: oldest, Resume: oldest}, nil
+		return oldest, reset(event.Expired, oldest, oldest), nil
 	}
 	return s.Cursor, nil, nil
 }
@@ -52,5 +53,5 @@ func (h *Hub) expired(ctx context.Context, b event.Bounds) error {
 		return err
 	}
 	oldest := epochs.At(b.Floor)
-	return &event.Reset{Reason: event.Expired, Oldest: oldest, Resume: oldest}
+	return reset(event.Expired, oldest, oldest)
 }

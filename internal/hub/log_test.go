@@ -25,13 +25,15 @@ func TestMain(m *testing.M) {
 
 // memoryLog is a log that behaves as PostgreSQL's does, in memory.
 type memoryLog struct {
-	mu      sync.Mutex
-	entries []*event.Entry
-	tip     event.Cursor
-	floor   int64
-	epochs  event.Epochs
-	lost    bool  // the next append opens an epoch
-	err     error // of every read
+	mu       sync.Mutex
+	entries  []*event.Entry
+	tip      event.Cursor
+	floor    int64
+	epochs   event.Epochs
+	another  bool      // it is another database: the next append opens an epoch
+	clock    time.Time // when the last event was recorded or epoch opened
+	err      error     // of every read
+	failures int       // so many reads of the tail fail
 
 	tails, pages, bounds int // how often each was read
 	// gate, when not nil, is passed by every Page and Bounds after it has been
@@ -51,13 +53,13 @@ func newMemoryLog() *memoryLog {
 func (l *memoryLog) append(tenant, namespace string, hole int64, size int, rooms ...string) *event.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lost {
-		l.lost = false
-		l.open()
+	if l.another {
+		l.another = false
+		l.open(l.tip.Position, 0)
 	}
 	l.tip.Position += 1 + hole
 	e := event.NewEntry(event.Event{
-		Cursor: l.tip, ID: uuid.New(), Tenant: tenant, Namespace: namespace, Type: "newOrder", Rooms: rooms,
+		Cursor: l.tip, RecordedAt: l.now(), ID: uuid.New(), Tenant: tenant, Namespace: namespace, Type: "newOrder", Rooms: rooms,
 		Data: []byte(`"` + strings.Repeat("x", size) + `"`),
 	})
 	l.entries = append(l.entries, e)
@@ -71,30 +73,79 @@ func (l *memoryLog) some(n int, room string) {
 	}
 }
 
+// now is a time that was never before.
+func (l *memoryLog) now() time.Time {
+	l.clock = l.clock.Add(time.Microsecond)
+	return l.clock
+}
+
 // failOver begins an epoch in which everything survived.
 func (l *memoryLog) failOver() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open()
+	l.open(l.tip.Position, 0)
 }
 
-// lose takes the last n entries away, as a failover to a standby that lagged.
-// The next append opens the epoch.
+// lose takes the last n entries away, as a failover to a standby that lagged:
+// the next append opens an epoch.
 func (l *memoryLog) lose(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.another = true
+	l.cut(n)
+}
+
+// loseUnknowingly takes the last n entries away, as a volume that is put back:
+// nothing tells that it is another one.
+func (l *memoryLog) loseUnknowingly(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut(n)
+}
+
+// loseLife takes the newest epoch away, and n entries more than were in it. The
+// first epoch stays.
+func (l *memoryLog) loseLife(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := len(l.epochs) - 1
+	if last == 0 {
+		return
+	}
+	survived := l.epochs[last].Survived
+	l.epochs = slices.Clone(l.epochs[:last])
+	l.tip.Epoch = l.epochs.Newest()
+	for _, e := range l.entries {
+		if e.Cursor.Position > survived {
+			n++
+		}
+	}
+	l.another = true
+	l.cut(n)
+}
+
+// cut is for who holds mu.
+func (l *memoryLog) cut(n int) {
 	l.entries = slices.Clone(l.entries[:max(0, len(l.entries)-n)])
 	l.tip.Position = l.floor
 	if n := len(l.entries); n > 0 {
 		l.tip.Position = l.entries[n-1].Cursor.Position
 	}
-	l.lost = true
 }
 
-// open begins an epoch. The caller holds mu.
-func (l *memoryLog) open() {
-	l.tip.Epoch++
-	l.epochs = append(l.epochs, event.Epoch{Number: l.tip.Epoch, Survived: l.tip.Position})
+// open begins an epoch, which takes over what is above survived. The caller
+// holds mu.
+func (l *memoryLog) open(survived, atLeast int64) {
+	l.tip.Epoch = max(l.tip.Epoch+1, atLeast)
+	l.epochs = append(l.epochs, event.Epoch{Number: l.tip.Epoch, Survived: survived, OpenedAt: l.now()})
+	l.entries = slices.Clone(l.entries)
+	for i, e := range l.entries {
+		if e.Cursor.Position > survived {
+			taken := e.Event
+			taken.Cursor.Epoch = l.tip.Epoch
+			l.entries[i] = event.NewEntry(taken)
+		}
+	}
 }
 
 // holds is Epochs.Holds of this moment.
@@ -151,6 +202,10 @@ func (l *memoryLog) Tail(_ context.Context, after int64, limit int) ([]*event.En
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tails++
+	if l.failures > 0 {
+		l.failures--
+		return nil, errAway
+	}
 	return l.after(after, limit, func(*event.Entry) bool { return true }), l.err
 }
 
@@ -177,6 +232,36 @@ func (l *memoryLog) Epochs(context.Context) (event.Epochs, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.epochs), l.err
+}
+
+func (l *memoryLog) Agreed(_ context.Context, entries []*event.Entry) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	agreed := int64(0)
+	for _, e := range l.entries { // recorded before what was read
+		if p := e.Cursor.Position; p < entries[0].Cursor.Position && !e.RecordedAt.After(entries[0].RecordedAt) {
+			agreed = p
+		}
+	}
+	for _, e := range entries {
+		if e.Cursor.Position <= l.floor || slices.ContainsFunc(l.entries, func(mine *event.Entry) bool {
+			return mine.Cursor.Position == e.Cursor.Position && mine.ID == e.ID
+		}) {
+			agreed = e.Cursor.Position
+		}
+	}
+	return agreed, l.err
+}
+
+func (l *memoryLog) Forsake(_ context.Context, loss event.Loss) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil || loss.Newest != l.epochs.Newest() {
+		return false, l.err
+	}
+	l.another = false
+	l.open(min(loss.Survived, l.tip.Position), loss.Known+1)
+	return true, nil
 }
 
 // after is for who holds mu.
@@ -252,6 +337,14 @@ func positions(list []*event.Entry) string {
 	text := make([]string, len(list))
 	for i, e := range list {
 		text[i] = strconv.FormatInt(e.Cursor.Position, 10)
+	}
+	return strings.Join(text, " ")
+}
+
+func cursors(list []*event.Entry) string {
+	text := make([]string, len(list))
+	for i, e := range list {
+		text[i] = e.Cursor.String()
 	}
 	return strings.Join(text, " ")
 }

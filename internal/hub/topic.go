@@ -23,7 +23,8 @@ func (d *deque) len() int            { return len(d.list) - d.head }
 func (d *deque) front() *event.Entry { return d.list[d.head] }
 func (d *deque) push(e *event.Entry) { d.list = append(d.list, e) }
 
-func (d *deque) back() *event.Entry { return d.list[len(d.list)-1] }
+func (d *deque) back() *event.Entry  { return d.list[len(d.list)-1] }
+func (d *deque) all() []*event.Entry { return d.list[d.head:] }
 
 func (d *deque) popBack() {
 	d.list[len(d.list)-1] = nil

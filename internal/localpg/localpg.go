@@ -34,6 +34,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -62,6 +63,9 @@ type Config struct {
 
 	// Settings are server settings by name; they win over this package's.
 	Settings map[string]string
+
+	// Environ adds to the server's environment, as NAME=value.
+	Environ []string
 
 	// Log receives what is done, not what Postgres says. Nil is silent.
 	Log *slog.Logger
@@ -137,6 +141,16 @@ func (s *Server) URL(database string) string {
 	query := url.Values{"host": {s.sockets}, "port": {port}, "sslmode": {"disable"}}
 	u := url.URL{Scheme: "postgres", User: url.User(role), Path: "/" + database, RawQuery: query.Encode()}
 	return u.String()
+}
+
+// Program is a command that runs one of PostgreSQL's own programs, such as
+// pg_basebackup, of the server's version and as its operating system user.
+func (s *Server) Program(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
+	cmd.Dir = s.home
+	cmd.Env = environment()
+	cmd.SysProcAttr = s.account.attributes()
+	return cmd
 }
 
 // DataDir is where the data are: Dir/pg, unless root's server could not go there.

@@ -78,6 +78,14 @@ func TestServer_Settings(t *testing.T) {
 	require.Less(t, len(filepath.Join(server.sockets, ".s.PGSQL.5432")), 104)
 }
 
+func TestServer_Program(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Dir: newDir(t)})
+	out, err := s.Program(t.Context(), "pg_dump", "--dbname", s.URL("tailroom"), "--schema-only").CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "PostgreSQL database dump complete")
+}
+
 func TestServer_Restart(t *testing.T) {
 	t.Parallel()
 	server := start(t, Config{Dir: newDir(t)})

@@ -86,7 +86,7 @@ func (s *Server) command(output *os.File) *exec.Cmd {
 	}
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), args...) //nolint:noctx // it outlives Start
 	cmd.Dir = s.home
-	cmd.Env = environment()
+	cmd.Env = append(environment(), s.cfg.Environ...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = s.account.attributes()
 	endWithUs(cmd.SysProcAttr)

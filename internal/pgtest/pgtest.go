@@ -11,7 +11,8 @@
 // are cloned from a template that is migrated once.
 //
 // A test that restarts or kills its Postgres takes a server of its own with
-// Server and DatabaseOn.
+// Server and DatabaseOn. What backups and failovers leave behind is made by
+// BaseBackup, Snapshot and Dump, and started by ServerIn.
 package pgtest
 
 import (
@@ -66,15 +67,7 @@ func Database(t testing.TB) string {
 // stopped and removed when the test ends.
 func Server(t testing.TB) *localpg.Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	dir, err := newDir()
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	server, err := localpg.Start(ctx, config(dir))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, stop(server)) })
-	return server
+	return ServerIn(t, Dir(t))
 }
 
 // DatabaseOn returns the address of a fresh, migrated database on a server of

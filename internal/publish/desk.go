@@ -285,6 +285,10 @@ func explain(err error, drafts []event.Draft) error {
 	case errors.Is(err, eventlog.ErrOverloaded):
 		return problem.New(problem.Overloaded, "too many publishes wait for the log; nothing of this one was published").
 			RetryAfter(time.Second)
+	case errors.Is(err, eventlog.ErrNoPartition):
+		return problem.New(problem.Unavailable, "the log has no partition to write to, and nothing of this was published: "+
+			"an operator must look, with `tailroom partitions list`").
+			With("ids", ids(drafts)).RetryAfter(time.Second)
 	case errors.Is(err, eventlog.ErrUnavailable):
 		return problem.New(problem.Unavailable, "the log did not answer in time; publish again with the same ids to be sure").
 			With("ids", ids(drafts)).RetryAfter(time.Second)

@@ -7,4 +7,5 @@
 //
 //	input.go   input: an event as publishers write it
 //	desk.go    Desk: from inputs to drafts to receipts
+//	judge.go   Judge: what was published with SQL
 package publish

@@ -3,7 +3,11 @@ package load
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,17 +22,20 @@ import (
 )
 
 // Process is an instance as a process of its own, whose CPU and memory can be
-// told from the load's.
+// told from the load's, and which can be killed.
 type Process struct {
-	URL string
-	cmd *exec.Cmd
+	URL  string
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // how it ended
 }
 
-// Build builds the program and returns its path.
-func Build(t testing.TB) string {
+// Build builds the program, with flags of go build, and returns its path.
+func Build(t testing.TB, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tailroom")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/tailroom/tailroom/cmd/tailroom").CombinedOutput()
+	args := append([]string{"build", "-o", path}, flags...)
+	out, err := exec.CommandContext(t.Context(), "go", append(args, "github.com/tailroom/tailroom/cmd/tailroom")...).CombinedOutput()
 	require.NoError(t, err, string(out))
 	return path
 }
@@ -38,34 +45,72 @@ var servedAt = regexp.MustCompile(`"url":"(http://[^"]+)"`)
 // StartProcess runs an instance until the test ends.
 func StartProcess(t testing.TB, program, dsn, secret string, environ ...string) *Process {
 	t.Helper()
+	p, err := Start(t.Context(), program, io.Discard, append([]string{"DATABASE_URL=" + dsn, "JWT_SECRET=" + secret, "PORT=0"}, environ...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Stop()) })
+	return p
+}
+
+// Start runs an instance with these settings, and returns when it serves. The
+// context bounds that alone. What the instance logs is written to log, a line at
+// a time; LOG_LEVEL must show that it serves.
+func Start(ctx context.Context, program string, log io.Writer, environ ...string) (*Process, error) {
 	cmd := exec.Command(program, "serve") // it ends by a signal, in order
 	cmd.Env = append(os.Environ(), append([]string{
-		"DATABASE_URL=" + dsn, "JWT_SECRET=" + secret, "TAILROOM_HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
-		"TAILROOM_DRAIN_TIMEOUT=1s",
+		"TAILROOM_HOST=127.0.0.1", "LOG_FORMAT=json", "TAILROOM_DRAIN_TIMEOUT=1s",
 	}, environ...)...)
 	logs, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	p := &Process{cmd: cmd}
-	lines := bufio.NewScanner(logs)
-	for p.URL == "" && lines.Scan() {
-		if m := servedAt.FindSubmatch(lines.Bytes()); m != nil {
-			p.URL = string(m[1])
-		}
+	if err != nil {
+		return nil, err
 	}
-	require.NotEmpty(t, p.URL, "the instance did not start")
-	drained := make(chan struct{})
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	url := make(chan string, 1)
 	go func() {
-		defer close(drained)
-		for lines.Scan() { // a full pipe would stop the server
+		defer close(p.done)
+		for lines := bufio.NewReader(logs); ; {
+			line, err := lines.ReadBytes('\n') // a full pipe would stop the server
+			_, _ = log.Write(line)
+			if err != nil {
+				p.err = cmd.Wait()
+				return
+			}
+			if m := servedAt.FindSubmatch(line); m != nil {
+				select {
+				case url <- string(m[1]):
+				default:
+				}
+			}
 		}
 	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-drained
-		_ = cmd.Wait()
-	})
-	return p
+	select {
+	case p.URL = <-url:
+		return p, nil
+	case <-p.done:
+		return nil, fmt.Errorf("the instance did not start: %w", cmp.Or(p.err, errors.New("it ended in order")))
+	case <-ctx.Done():
+		p.Signal(syscall.SIGKILL)
+		<-p.done
+		return nil, ctx.Err()
+	}
+}
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err is how the process ended, once it has: nil is in order.
+func (p *Process) Err() error { return p.err }
+
+// Signal sends a signal. One to a process that has ended is lost.
+func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// Stop shuts the instance down, and returns how that ended.
+func (p *Process) Stop() error {
+	p.Signal(syscall.SIGTERM)
+	<-p.done
+	return p.err
 }
 
 // CPU is the processor time the process has used.

@@ -22,11 +22,11 @@ import (
 // Proxy forwards connections to one Postgres. Its methods may be called at any
 // time, concurrently; what they change holds for open connections too.
 type Proxy struct {
-	target   *pgconn.Config
 	listener net.Listener
 	links    sync.WaitGroup
 
 	mu      sync.Mutex
+	target  *pgconn.Config
 	open    map[*link]struct{}
 	closed  bool
 	swallow bool
@@ -52,18 +52,31 @@ func Start(t testing.TB, targetDSN string) *Proxy {
 
 // DSN is the target's address by way of the proxy.
 func (p *Proxy) DSN() string {
+	target := p.currentTarget()
 	query := url.Values{"sslmode": {"disable"}}
-	for name, value := range p.target.RuntimeParams {
+	for name, value := range target.RuntimeParams {
 		query.Set(name, value)
 	}
 	u := url.URL{
 		Scheme:   "postgres",
-		User:     url.UserPassword(p.target.User, p.target.Password),
+		User:     url.UserPassword(target.User, target.Password),
 		Host:     p.listener.Addr().String(),
-		Path:     "/" + p.target.Database,
+		Path:     "/" + target.Database,
 		RawQuery: query.Encode(),
 	}
 	return u.String()
+}
+
+// Redirect sends new connections to another server, which must have a database
+// and a user of the same names.
+func (p *Proxy) Redirect(t testing.TB, targetDSN string) {
+	t.Helper()
+	target, err := pgconn.ParseConfig(targetDSN)
+	require.NoError(t, err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.Equal(t, p.target.Database, target.Database)
+	p.target = target
 }
 
 // SwallowNotifications loses what NOTIFY sends, or stops losing it.
@@ -78,6 +91,19 @@ func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.open {
+		l.cut()
+	}
+}
+
+// Reset breaks all connections off: what is on its way to a client is lost, which
+// arrives before the end when a connection is cut. New ones are welcome.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.open {
+		if client, ok := l.client.(*net.TCPConn); ok {
+			_ = client.SetLinger(0) // so that closing it sends a reset
+		}
 		l.cut()
 	}
 }
@@ -118,6 +144,12 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.delay = d
 }
 
+func (p *Proxy) currentTarget() *pgconn.Config {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
+}
+
 func (p *Proxy) swallows() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,7 +181,8 @@ func (p *Proxy) accept() {
 // serve forwards one connection until either side ends it.
 func (p *Proxy) serve(client net.Conn) {
 	defer client.Close()
-	network, address := pgconn.NetworkAddress(p.target.Host, p.target.Port)
+	target := p.currentTarget()
+	network, address := pgconn.NetworkAddress(target.Host, target.Port)
 	server, err := new(net.Dialer).DialContext(context.Background(), network, address)
 	if err != nil {
 		return // as Postgres would look to the client: gone

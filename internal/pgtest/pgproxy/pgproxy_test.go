@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +68,20 @@ func TestProxy_Cut(t *testing.T) {
 
 	require.Error(t, <-failed)
 	require.Error(t, idle.Ping(t.Context()))
+	require.NoError(t, connect(t, proxy, nil).Ping(t.Context()), "new connections are welcome")
+}
+
+func TestProxy_Reset(t *testing.T) {
+	t.Parallel()
+	proxy := pgproxy.Start(t, pgtest.Database(t))
+	waiting := connect(t, proxy, nil)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := waiting.WaitForNotification(t.Context())
+		failed <- err
+	}()
+	proxy.Reset()
+	require.ErrorIs(t, <-failed, syscall.ECONNRESET)
 	require.NoError(t, connect(t, proxy, nil).Ping(t.Context()), "new connections are welcome")
 }
 
@@ -142,6 +157,28 @@ func TestProxy_OutlivesItsServer(t *testing.T) {
 	require.NoError(t, server.Stop(t.Context()))
 	_, err := pgx.Connect(t.Context(), proxy.DSN())
 	require.Error(t, err, "and tells of its absence")
+}
+
+func TestProxy_Redirect(t *testing.T) {
+	t.Parallel()
+	first, second := pgtest.Database(t), pgtest.Server(t)
+	database := pgtest.Pool(t, first).Config().ConnConfig.Database
+	other, err := pgx.Connect(t.Context(), second.URL("tailroom"))
+	require.NoError(t, err)
+	execute(t, other, "CREATE DATABASE "+database)
+	require.NoError(t, other.Close(t.Context()))
+	proxy := pgproxy.Start(t, first)
+	server := func(conn *pgx.Conn) (identifier string) {
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT system_identifier::text FROM pg_control_system()").Scan(&identifier))
+		return identifier
+	}
+	before := connect(t, proxy, nil)
+	there := server(before)
+
+	proxy.Redirect(t, second.URL(database))
+
+	require.Equal(t, there, server(before), "what is open stays")
+	require.NotEqual(t, there, server(connect(t, proxy, nil)))
 }
 
 func connect(t *testing.T, proxy *pgproxy.Proxy, onNotify func(payload string)) *pgx.Conn {

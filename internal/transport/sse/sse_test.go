@@ -86,7 +86,7 @@ func TestStream_WhereItBegins(t *testing.T) {
 		"at the tip":            {"cursor=1-3", "", []string{" tailroom.live"}},
 		// The id moves with the reset, or the client would be reset again when it comes back.
 		"a reset":    {"cursor=1-9", "", []string{"1-3 tailroom.reset", " tailroom.live"}},
-		"two resets": {"cursor=1-1", "7-1", []string{"1-3 tailroom.reset", " tailroom.live"}},
+		"two resets": {"cursor=1-1", "7-3", []string{"1-3 tailroom.reset", " tailroom.live"}},
 	} {
 		headers := []string{}
 		if test.lastID != "" {

@@ -1,0 +1,55 @@
+package apptest_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/pgtest"
+)
+
+// Instances whose database role is a member of tailroom_writer and of nothing
+// else have all that they need, also when partitions turn over, and their
+// database is one that others migrate.
+func TestRoles_InstancesOfAWriter(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	pool := pgtest.Pool(t, dsn)
+	_, err := pool.Exec(t.Context(), "UPDATE tailroom.log SET partition_size = 100")
+	require.NoError(t, err)
+	_, writer := pgtest.Login(t, dsn, "tailroom_writer")
+	instances := []*apptest.Instance{apptest.Start(t, writer), apptest.Start(t, writer)}
+	for _, i := range instances {
+		awaitNotifications(t, i, "listening")
+	}
+	tr := newTraffic(t, dsn, instances)
+	require.Eventually(t, func() bool {
+		var partitions int
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.partitions").Scan(&partitions))
+		return partitions > 4 // the first, and three ahead
+	}, apptest.Patience, 20*time.Millisecond)
+	tr.goesOn(t)
+
+	// And the application's is a member of tailroom_publisher and of nothing else.
+	_, publisher := pgtest.Login(t, dsn, "tailroom_publisher")
+	application := pgtest.Pool(t, publisher)
+	for _, function := range []string{"publish", "append"} {
+		_, err := application.Exec(t.Context(), "SELECT tailroom."+function+`('c3', '/orders', 'newOrder', '{"orderId":"1","branchId":"b1"}')`)
+		require.NoError(t, err)
+	}
+	heard, _ := instances[0].Hello(t, apptest.Token(t, access.Web, "c3"), "earliest", `[{"namespace":"/orders"}]`)
+	heard.Collect(t, 2)
+
+	tr.finish(t)
+	leaders := 0.0
+	for _, i := range instances {
+		leaders += i.Metric(t, "tailroom_maintenance_leader")
+		for _, duty := range []string{"partitions", "ids", "figures", "seal"} {
+			require.Zero(t, i.Metric(t, `tailroom_maintenance_failures_total{duty="`+duty+`"}`), duty)
+		}
+	}
+	require.EqualValues(t, 1, leaders)
+}
