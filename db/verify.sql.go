@@ -39,50 +39,6 @@ func (q *Queries) VerifyAccess(ctx context.Context, db DBTX, relations []string)
 	return i, err
 }
 
-const verifyEvent = `-- name: VerifyEvent :many
-SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.stream, e.version
-FROM tailroom.events e WHERE e.position = $1
-`
-
-type VerifyEventRow struct {
-	Position  int64
-	Epoch     int64
-	ID        pgtype.UUID
-	Tenant    string
-	Namespace string
-	Stream    *string
-	Version   *int64
-}
-
-// An event, if it is there.
-func (q *Queries) VerifyEvent(ctx context.Context, db DBTX, position int64) ([]VerifyEventRow, error) {
-	rows, err := db.Query(ctx, verifyEvent, position)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []VerifyEventRow
-	for rows.Next() {
-		var i VerifyEventRow
-		if err := rows.Scan(
-			&i.Position,
-			&i.Epoch,
-			&i.ID,
-			&i.Tenant,
-			&i.Namespace,
-			&i.Stream,
-			&i.Version,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const verifyEventDigest = `-- name: VerifyEventDigest :one
 SELECT l.floor, d.events::bigint AS events, d.positions::bigint AS positions, d.hash::bigint AS hash
 FROM tailroom.log l CROSS JOIN LATERAL (
@@ -115,6 +71,47 @@ func (q *Queries) VerifyEventDigest(ctx context.Context, db DBTX, arg VerifyEven
 		&i.Hash,
 	)
 	return i, err
+}
+
+const verifyEventList = `-- name: VerifyEventList :many
+SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.stream
+FROM tailroom.events e WHERE e.position = ANY($1::bigint[])
+`
+
+type VerifyEventListRow struct {
+	Position  int64
+	Epoch     int64
+	ID        pgtype.UUID
+	Tenant    string
+	Namespace string
+	Stream    *string
+}
+
+func (q *Queries) VerifyEventList(ctx context.Context, db DBTX, positions []int64) ([]VerifyEventListRow, error) {
+	rows, err := db.Query(ctx, verifyEventList, positions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []VerifyEventListRow
+	for rows.Next() {
+		var i VerifyEventListRow
+		if err := rows.Scan(
+			&i.Position,
+			&i.Epoch,
+			&i.ID,
+			&i.Tenant,
+			&i.Namespace,
+			&i.Stream,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const verifyEventPage = `-- name: VerifyEventPage :many
@@ -466,7 +463,7 @@ func (q *Queries) VerifyState(ctx context.Context, db DBTX) (VerifyStateRow, err
 
 const verifyVersionPage = `-- name: VerifyVersionPage :many
 SELECT e.tenant, e.namespace, e.stream::text AS stream, e.version::bigint AS version FROM tailroom.events e
-WHERE e.stream IS NOT NULL
+WHERE e.stream IS NOT NULL AND e.version IS NOT NULL
     AND (e.tenant, e.namespace, e.stream, e.version) >= ($1::text, $2::text, $3::text, $4::bigint)
 ORDER BY e.tenant, e.namespace, e.stream, e.version OFFSET $5::integer LIMIT $6::integer
 `

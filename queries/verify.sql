@@ -84,10 +84,9 @@ FROM tailroom.log l CROSS JOIN LATERAL (
             e.stream, e.version, e.occurred_at, e.recorded_at, e.actor, e.correlation_id, e.causation_id, e.reply_by), 0)), 0) AS hash
     FROM tailroom.events e WHERE e.position > @after AND e.position <= @upto) d;
 
--- name: VerifyEvent :many
--- An event, if it is there.
-SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.stream, e.version
-FROM tailroom.events e WHERE e.position = @position;
+-- name: VerifyEventList :many
+SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.stream
+FROM tailroom.events e WHERE e.position = ANY(@positions::bigint[]);
 
 -- name: VerifyIDPage :many
 SELECT e.id FROM tailroom.events e WHERE e.id >= @since ORDER BY e.id OFFSET sqlc.arg('skip')::integer LIMIT sqlc.arg('max_rows')::integer;
@@ -99,7 +98,7 @@ WHERE e.id = @id AND e.position > l.floor ORDER BY e.tenant, e.position;
 
 -- name: VerifyVersionPage :many
 SELECT e.tenant, e.namespace, e.stream::text AS stream, e.version::bigint AS version FROM tailroom.events e
-WHERE e.stream IS NOT NULL
+WHERE e.stream IS NOT NULL AND e.version IS NOT NULL
     AND (e.tenant, e.namespace, e.stream, e.version) >= (@tenant::text, @namespace::text, @stream::text, @version::bigint)
 ORDER BY e.tenant, e.namespace, e.stream, e.version OFFSET sqlc.arg('skip')::integer LIMIT sqlc.arg('max_rows')::integer;
 

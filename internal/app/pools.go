@@ -15,7 +15,9 @@ const (
 	// readTimeout ends a query that no client waits for any more.
 	readTimeout = 30 * time.Second
 	// appendTimeout is shorter than the appender's patience with one attempt:
-	// an attempt whose answer is lost must be over in the database as well.
+	// an attempt whose answer is lost must be over in the database as well. It
+	// counts the wait for the append lock too. There is no lock_timeout besides:
+	// who gave up earlier would lose his place among those who wait.
 	appendTimeout = 4500 * time.Millisecond
 	// connectTimeout bounds one try to connect.
 	connectTimeout = 5 * time.Second

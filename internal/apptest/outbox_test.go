@@ -100,7 +100,7 @@ func TestOutbox_LeaderIsKilledWaiting(t *testing.T) {
 	}, apptest.Patience, time.Millisecond)
 	first.Signal(syscall.SIGKILL)
 	<-first.Done()
-	require.Eventually(t, func() bool { return second.Metric(t, "tailroom_outbox_leader") == 1 }, 3*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return second.Metric(t, "tailroom_outbox_leader") == 1 }, 4*time.Second, time.Millisecond)
 	require.NoError(t, tx.Commit(t.Context()))
 	second.Reach(t, 2)
 }

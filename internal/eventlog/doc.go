@@ -36,7 +36,11 @@
 //	row.go        a row as an event
 //	epoch.go      the lives of the log
 //	appender.go   Appender: the queue and its loop
-//	queue.go      what waits, and what may be judged together
+//	queue.go      what waits for the next batch
+//	lane.go       whose turn it is: the tenants share the log
+//	line.go       what must wait for something else
+//	scope.go      what may be judged together
+//	heap.go       what goes before what
 //	batch.go      groups as the arrays that SQL wants
 //	verdict.go    what a publish is told: conflicts, duplicates, reused ids
 //	relay*.go     Relay: from the outbox into the log

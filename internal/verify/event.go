@@ -60,6 +60,7 @@ func (v *verifier) checkEvents(ctx context.Context) error {
 // of the page were recorded.
 func (v *verifier) checkEventPage(ctx context.Context, page []db.VerifyEventPageRow, newer time.Time) (time.Time, error) {
 	var first []*db.VerifyEventPageRow // of their streams in this partition
+	var others []int64                 // of another epoch than they should be
 	for i := range page {
 		r := &page[i]
 		if !newer.IsZero() && r.RecordedAt.After(newer) {
@@ -67,9 +68,7 @@ func (v *verifier) checkEventPage(ctx context.Context, page []db.VerifyEventPage
 		}
 		newer = r.RecordedAt
 		if v.epochOf(r.Position) != r.Epoch {
-			if err := v.suspectEpoch(ctx, r); err != nil {
-				return newer, err
-			}
+			others = append(others, r.Position)
 		}
 		v.checkColumns(r)
 		v.checkRooms(r)
@@ -81,45 +80,39 @@ func (v *verifier) checkEventPage(ctx context.Context, page []db.VerifyEventPage
 		}
 		v.versions++
 		if r.Head != 0 && r.Head != r.Position {
-			place := placeOf(r)
-			place.Expected, place.Found = fmt.Sprintf("last_position %d", r.Position), fmt.Sprintf("last_position %d", r.Head)
-			v.report.fault(HeadElsewhere, place)
+			v.faultAt(HeadElsewhere, r, fmt.Sprintf("last_position %d", r.Position), fmt.Sprintf("last_position %d", r.Head))
 		}
 		if *r.Version > 1 && r.Previous != *r.Version-1 {
 			first = append(first, r)
 		}
+	}
+	if err := v.suspectEpochs(ctx, others); err != nil {
+		return newer, err
 	}
 	return newer, v.checkOrder(ctx, first)
 }
 
 // checkColumns checks what the columns of an event say of each other.
 func (v *verifier) checkColumns(r *db.VerifyEventPageRow) {
-	place := placeOf(r)
 	switch {
 	case (r.Stream == nil) != (r.Version == nil):
-		place.Expected, place.Found = "a stream and a version, or neither", "one of them"
+		v.faultAt(EventMalformed, r, "a stream and a version, or neither", "one of them")
 	case r.Version != nil && *r.Version < 1:
-		place.Expected, place.Found = "a version from 1", fmt.Sprintf("version %d", *r.Version)
+		v.faultAt(EventMalformed, r, "a version from 1", fmt.Sprintf("version %d", *r.Version))
 	case len(r.Rooms) == 0:
-		place.Expected, place.Found = "a room", "none"
+		v.faultAt(EventMalformed, r, "a room", "none")
 	case r.FirstRoom != r.Rooms[0]:
-		place.Expected, place.Found = "first_room "+r.Rooms[0], r.FirstRoom
-	default:
-		return
+		v.faultAt(EventMalformed, r, "first_room "+r.Rooms[0], r.FirstRoom)
 	}
-	v.report.fault(EventMalformed, place)
 }
 
 // checkRooms checks that an event reaches nobody but its own company.
 func (v *verifier) checkRooms(r *db.VerifyEventPageRow) {
 	for _, room := range r.Rooms {
-		place := placeOf(r)
 		if company, ok := event.RoomCompany(room); ok && company != r.Tenant {
-			place.Expected, place.Found = event.CompanyRoom(r.Tenant), room
-			v.report.fault(RoomForeign, place)
+			v.faultAt(RoomForeign, r, event.CompanyRoom(r.Tenant), room)
 		} else if name, err := event.ParseRoom(room); err != nil || name != room {
-			place.Expected, place.Found = event.RoomForms, room
-			v.report.fault(EventMalformed, place)
+			v.faultAt(EventMalformed, r, event.RoomForms, room)
 		}
 	}
 }
@@ -144,10 +137,8 @@ func (v *verifier) checkOrder(ctx context.Context, list []*db.VerifyEventPageRow
 	for _, at := range places {
 		r := list[at.Number]
 		if at.BeforeVersion == *r.Version-1 && at.BeforePosition > r.Position {
-			place := placeOf(r)
-			place.Expected = fmt.Sprintf("version %d above version %d, at %d", *r.Version, at.BeforeVersion, at.BeforePosition)
-			place.Found = fmt.Sprintf("version %d at %d", *r.Version, r.Position)
-			v.report.fault(VersionOrder, place)
+			v.faultAt(VersionOrder, r, fmt.Sprintf("version %d above version %d, at %d", *r.Version, at.BeforeVersion, at.BeforePosition),
+				fmt.Sprintf("version %d at %d", *r.Version, r.Position))
 		}
 	}
 	return nil
@@ -170,30 +161,37 @@ func (v *verifier) epochOf(position int64) int64 {
 	return v.epochs.At(position).Epoch
 }
 
-// suspectEpoch takes an event whose epoch is not the one we know of: another may
+// suspectEpochs takes events whose epochs are not those we know of: another may
 // have been opened since, and have taken over events of the one before.
-func (v *verifier) suspectEpoch(ctx context.Context, r *db.VerifyEventPageRow) error {
+func (v *verifier) suspectEpochs(ctx context.Context, positions []int64) error {
+	if len(positions) == 0 {
+		return nil
+	}
 	return v.snapshot(ctx, func(tx pgx.Tx) error {
 		var err error
 		if v.epochs, err = v.readEpochs(ctx, tx); err != nil {
 			return err
 		}
-		found, err := v.sql.VerifyEvent(ctx, tx, r.Position)
-		if err != nil || len(found) == 0 { // dropped since
-			return err
+		list, err := v.sql.VerifyEventList(ctx, tx, positions)
+		for _, e := range list {
+			if want := v.epochOf(e.Position); e.Epoch != want {
+				v.report.fault(EpochWrong, Place{
+					Position: e.Position, ID: idText(e.ID), CompanyID: e.Tenant, Namespace: e.Namespace, Stream: orZero(e.Stream),
+					Expected: fmt.Sprintf("epoch %d", want), Found: fmt.Sprintf("epoch %d", e.Epoch),
+				})
+			}
 		}
-		if want := v.epochOf(r.Position); found[0].Epoch != want {
-			place := placeOf(r)
-			place.Expected, place.Found = fmt.Sprintf("epoch %d", want), fmt.Sprintf("epoch %d", found[0].Epoch)
-			v.report.fault(EpochWrong, place)
-		}
-		return nil
+		return err
 	})
 }
 
-func placeOf(r *db.VerifyEventPageRow) Place {
+func (v *verifier) faultAt(kind Kind, r *db.VerifyEventPageRow, expected, found string) {
+	v.report.fault(kind, placeOf(r, expected, found))
+}
+
+func placeOf(r *db.VerifyEventPageRow, expected, found string) Place {
 	return Place{
-		Position: r.Position, ID: idText(r.ID), CompanyID: r.Tenant, Namespace: r.Namespace,
-		Stream: orZero(r.Stream),
+		Position: r.Position, ID: idText(r.ID), CompanyID: r.Tenant, Namespace: r.Namespace, Stream: orZero(r.Stream),
+		Expected: expected, Found: found,
 	}
 }

@@ -290,6 +290,14 @@ var plants = map[string]plant{
 			return verify.Place{Position: m.lone[0], Expected: "a stream and a version, or neither"}
 		},
 	},
+	"an event has a stream and no version": {
+		sql: func(m marked) string {
+			return fmt.Sprintf("ALTER TABLE tailroom.events DROP CONSTRAINT events_check; UPDATE tailroom.events SET version = NULL WHERE position = %d",
+				m.planted[1])
+		},
+		want:  found{verify.EventMalformed: 1, verify.VersionMissing: 1},
+		place: func(m marked) verify.Place { return verify.Place{Position: m.planted[1], Found: "one of them"} },
+	},
 	"an event has no room": {
 		sql: func(m marked) string {
 			return fmt.Sprintf(`ALTER TABLE tailroom.events DROP CONSTRAINT events_rooms_check, ALTER first_room DROP NOT NULL;

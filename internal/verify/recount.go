@@ -81,7 +81,7 @@ func (v *verifier) compare(ctx context.Context, m mark, now db.VerifyEventDigest
 	position := now.Positions ^ m.positions
 	if (difference == 1 || difference == -1) && position > m.after && position <= m.upto {
 		place.Position, place.UpTo = position, 0
-		found, err := v.sql.VerifyEvent(ctx, v.conn, position)
+		found, err := v.sql.VerifyEventList(ctx, v.conn, []int64{position})
 		if err != nil {
 			return err
 		}

@@ -75,14 +75,12 @@ func (v *verifier) checkKnown(r *db.VerifyEventPageRow) {
 		}
 		return
 	}
-	place := placeOf(r)
-	place.Expected, place.Found = "known", "not known"
 	if !w.beyond {
-		v.report.fault(IDUnknown, place)
+		v.faultAt(IDUnknown, r, "known", "not known")
 		return
 	}
 	w.unknown++
 	if len(w.places) < maxExamples {
-		w.places = append(w.places, place)
+		w.places = append(w.places, placeOf(r, "known", "not known"))
 	}
 }
