@@ -130,6 +130,9 @@ func TestFailover_TwiceInARow(t *testing.T) {
 				require.Equal(t, "2-8", o.publishBy(t, 6, i), "the very number, and beyond what was lost")
 			}
 			o.proxy.Refuse(false)
+			for _, i := range o.instances { // what is published before they have looked is taken over
+				awaitMetric(t, i, "tailroom_hub_epoch", 3)
+			}
 			after := o.publish(t, 4)
 			require.Greater(t, parse(t, after).Epoch, int64(2))
 			ofFirst := o.comeBack(t, lostFirst, o.instances...)
