@@ -13,7 +13,7 @@ import (
 const (
 	barPeriod  = 100 * time.Millisecond
 	linePeriod = 10 * time.Second
-	barWidth   = 24
+	barWidth   = 12
 )
 
 // progress shows how far a verification has come.
@@ -49,8 +49,12 @@ func (p *progress) show(at verify.Progress) {
 	}
 }
 
-// erase empties the line.
-func (p *progress) erase() { p.status.showf("") }
+// erase empties the line, if there is one.
+func (p *progress) erase() {
+	if p.step > 0 {
+		p.status.showf("")
+	}
+}
 
 // progressLine says how far a step has come in some time, and how long it will
 // still take at this rate.

@@ -46,12 +46,12 @@ taken from TAILROOM_ID_WINDOW, as the instances have it.`,
 			return unchecked(err)
 		}
 		run := verify.Config{Window: c.IDWindow}
+		bar := newProgress(newStatus(cmd.ErrOrStderr()))
 		if !asJSON && !quiet {
-			bar := newProgress(newStatus(cmd.ErrOrStderr()))
 			run.Progress = bar.show
-			defer bar.erase()
 		}
 		report, err := verify.Run(cmd.Context(), string(c.DatabaseURL), run)
+		bar.erase()
 		if err != nil {
 			return unchecked(fmt.Errorf("the log could not be checked: %w", err))
 		}

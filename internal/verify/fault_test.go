@@ -38,7 +38,7 @@ func (r *rig) mark(t testing.TB) marked {
 	m.old = value[int64](t, r, `SELECT min(position) FROM tailroom.events WHERE stream IS NULL
 		AND position > (SELECT min(first) FROM tailroom.partitions) AND position < $1`, window)
 	m.sealed = (m.old-1)/partitionSize*partitionSize + 1
-	require.NotEmpty(t, value[bool](t, r, "SELECT sealed_at IS NOT NULL FROM tailroom.partitions WHERE first = $1", m.sealed))
+	require.True(t, value[bool](t, r, "SELECT sealed_at IS NOT NULL FROM tailroom.partitions WHERE first = $1", m.sealed))
 	m.older = value[int64](t, r, `SELECT max(r.position) FROM tailroom.log l, tailroom.recent_ids_0 r
 		JOIN tailroom.events e USING (position) WHERE l.ids_table = 1 AND e.stream IS NULL`)
 	return m

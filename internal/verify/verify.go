@@ -105,7 +105,7 @@ func (v *verifier) run(ctx context.Context) error {
 		{"events", v.checkEvents},
 		{"ids", v.checkIDs},
 		{"streams", v.checkStreams},
-		{"events once more", v.recount},
+		{"recount", v.recount},
 	}
 	for i, s := range steps {
 		v.at = Progress{Step: s.name, Number: i + 1, Steps: len(steps)}
