@@ -1,7 +1,7 @@
 -- Who may do what. Tailroom's roles are groups that nobody logs in as: the
 -- programs' own roles are made members of them.
 --
---   tailroom_owner      owns everything here: redacts, opens epochs, detaches partitions
+--   tailroom_owner      owns everything here: redacts, detaches partitions
 --   tailroom_writer     an instance: reads the log, and appends through its functions
 --   tailroom_reader     reads the log
 --   tailroom_publisher  calls tailroom.publish and tailroom.append, and nothing else
@@ -9,6 +9,10 @@
 --
 -- Roles belong to the whole cluster: another database may be migrating at this
 -- moment, or an administrator may have made them before.
+
+-- The append lock comes first: an append that is under way would wait for a table
+-- that this has changed, and this for one that the append has.
+SELECT pg_advisory_xact_lock(1952541036, 1);
 
 DO $$
 DECLARE

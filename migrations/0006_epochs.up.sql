@@ -115,6 +115,10 @@ BEGIN
         RAISE EXCEPTION 'epoch_open needs READ COMMITTED: under % the snapshot is older than the lock',
             current_setting('transaction_isolation') USING ERRCODE = 'TR003';
     END IF;
+    -- Instances may call this: they must not be able to spoil the numbers.
+    IF at_least > 2::numeric ^ 53 OR survived < 0 THEN
+        RAISE EXCEPTION 'invalid_parameter: epochs are numbered up to 2^53, and positions begin at 1' USING ERRCODE = 'TR015';
+    END IF;
     PERFORM pg_advisory_xact_lock(1952541036, 1);
     PERFORM set_config('synchronous_commit', 'on', true);
     IF newest <> coalesce((SELECT max(e.epoch) FROM tailroom.epochs e), 0) THEN

@@ -2,12 +2,17 @@
 -- rotates, a deadline, and the outbox's rows moved in the same transaction.
 SET LOCAL ROLE tailroom_owner;
 
+-- The append lock comes first: an append that is under way would wait for a table
+-- that this has changed, and this for one that the append has.
+SELECT pg_advisory_xact_lock(1952541036, 1);
+
 -- Heads: a new version is a new row, and the row before it is deleted. While
 -- somebody holds an old snapshot nothing dead can be removed: a row updated in
 -- place then has ever more dead versions in front of the living one, and a hot
 -- stream slows down without end. Here the newest version is the last of its
 -- stream in the index, and the dead ones lie behind it.
 ALTER TABLE tailroom.streams RESET (fillfactor);
+ALTER TABLE tailroom.streams SET (vacuum_truncate = off); -- it locks out the appends
 ALTER TABLE tailroom.streams DROP CONSTRAINT streams_pkey,
     ADD PRIMARY KEY (tenant, namespace, stream, version);
 COMMENT ON TABLE tailroom.streams IS 'Heads: the version each stream has reached; one row for each stream.';

@@ -1,6 +1,10 @@
 -- Publishing with SQL, inside the application's own transaction.
 SET LOCAL ROLE tailroom_owner;
 
+-- The append lock comes first: an append that is under way would wait for a table
+-- that this has changed, and this for one that the append has.
+SELECT pg_advisory_xact_lock(1952541036, 1);
+
 -- The catalogue, as the instances know it: for SQL publishers and analysts.
 CREATE TABLE tailroom.event_types (
     namespace      text COLLATE "C" NOT NULL,
@@ -51,7 +55,10 @@ CREATE TABLE tailroom.outbox (
     causation_id   uuid,
     data           jsonb            NOT NULL,
     submitted_at   timestamptz      NOT NULL DEFAULT clock_timestamp()
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+)
+-- It is empty most of the time, and a vacuum that gave its end back to the disk
+-- would keep publishers waiting.
+WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
 
 -- What the relay could not move, with the reason, until somebody retries or
 -- discards it.

@@ -24,7 +24,8 @@ const (
 )
 
 // newPool returns a pool that has not connected yet. Session settings are made
-// by SET, not as start-up parameters, which poolers refuse.
+// by SET, not as start-up parameters, which poolers refuse. The database may be
+// an application's, with defaults that suit it.
 func newPool(ctx context.Context, dsn, name string, conns int, timeout time.Duration) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -35,7 +36,8 @@ func newPool(ctx context.Context, dsn, name string, conns int, timeout time.Dura
 	config.ConnConfig.RuntimeParams["application_name"] = "tailroom " + name
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, fmt.Sprintf(
-			"SET statement_timeout = %d; SET max_parallel_workers_per_gather = 0; SET jit = off", timeout.Milliseconds()))
+			"SET statement_timeout = %d; SET default_transaction_isolation = 'read committed'; "+
+				"SET max_parallel_workers_per_gather = 0; SET jit = off", timeout.Milliseconds()))
 		return err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -49,7 +49,7 @@ func BenchmarkFairness(b *testing.B) {
 			}
 			events, batches := instance.Metric(b, "tailroom_append_events_total"), instance.Metric(b, "tailroom_append_batch_events_count")
 			start, cpu := time.Now(), p.CPU(b)
-			took := publishPaced(b, p.URL, quiet, 2*benchTime)
+			took := publishPaced(b, p.URL, quiet, 12*benchTime)
 			elapsed := time.Since(start).Seconds()
 			b.ReportMetric((p.CPU(b)-cpu).Seconds()/elapsed, "server-cpus")
 			events = instance.Metric(b, "tailroom_append_events_total") - events

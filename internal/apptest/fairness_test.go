@@ -30,10 +30,12 @@ func startFlood(tb testing.TB, url, token string, requests, lines int, every tim
 	tb.Helper()
 	var stopped atomic.Bool
 	var wg sync.WaitGroup
-	for range requests {
+	start := time.Now()
+	for i := range requests {
 		wg.Go(func() {
+			first := start.Add(every * time.Duration(i) / time.Duration(requests)) // not all at once
 			for !stopped.Load() {
-				if err := postLines(tb.Context(), url, token, &endless{stopped: &stopped, lines: lines, every: every}); err != nil {
+				if err := postLines(tb.Context(), url, token, &endless{stopped: &stopped, lines: lines, every: every, next: first}); err != nil {
 					if tb.Context().Err() == nil {
 						tb.Error(err)
 					}
@@ -80,7 +82,8 @@ type endless struct {
 	left    string
 }
 
-// longLine is mostly blanks, so that few lines fit into the network's buffers.
+// longLine is mostly blanks, so that few lines fit into the network's buffers:
+// who publishes without a pause is held up by the server and not by them.
 var longLine = smallEvent + strings.Repeat(" ", 8<<10) + "\n"
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -88,11 +91,13 @@ func (e *endless) Read(p []byte) (int, error) {
 		if e.stopped.Load() || e.read >= 90_000 {
 			return 0, io.EOF
 		}
+		line := longLine
 		if e.every > 0 {
 			<-time.After(time.Until(e.next))
-			e.next = time.Now().Add(e.every)
+			e.next = e.next.Add(e.every)
+			line = smallEvent + "\n"
 		}
-		e.left = strings.Repeat(longLine, e.lines)
+		e.left = strings.Repeat(line, e.lines)
 		e.read += e.lines
 	}
 	n := copy(p, e.left)
@@ -130,7 +135,8 @@ func TestBackpressure_OneTenantsShareIsFull(t *testing.T) {
 	backlog := postBacklog(t, instance, loud, 26, 205) // each may be 200 lines ahead
 	awaitMetric(t, instance, "tailroom_append_waiting", 5000)
 	awaitMetric(t, instance, "tailroom_append_overloaded_total", 1)
-	require.InDelta(t, 5000*(200+len(`{"message":"x"}`)), instance.Metric(t, "tailroom_append_waiting_bytes"), 0)
+	const weight = 200 + len(`{"message":"x"}`) + len("company:loud") + 16 + 36 // its correlation id
+	require.InDelta(t, 5000*weight, instance.Metric(t, "tailroom_append_waiting_bytes"), 0)
 
 	refused := instance.Post(t, loud, smallEvent)
 	require.Equal(t, http.StatusServiceUnavailable, refused.Status)

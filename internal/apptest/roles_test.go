@@ -11,6 +11,24 @@ import (
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
+// The database may be an application's, which prefers other isolation levels.
+func TestInstance_InADatabaseOfAnotherIsolation(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	pool := pgtest.Pool(t, dsn)
+	_, err := pool.Exec(t.Context(), `DO $$ BEGIN
+		EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
+	END $$`)
+	require.NoError(t, err)
+	instance := apptest.Start(t, dsn)
+	token := apptest.Token(t, access.Service, "c1")
+	instance.Publish(t, token, smallEvent)
+	_, err = pgtest.Pool(t, dsn).Exec(t.Context(), `SELECT tailroom.publish('c1', '/availability', 'newAlert', '{"message":"x"}')`)
+	require.NoError(t, err)
+	heard, _ := instance.Hello(t, token, "earliest", `[{"namespace":"/availability"}]`)
+	heard.Collect(t, 2)
+}
+
 // Instances whose database role is a member of tailroom_writer and of nothing
 // else have all that they need, also when partitions turn over, and their
 // database is one that others migrate.

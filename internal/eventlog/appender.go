@@ -28,9 +28,6 @@ const (
 // retryPause grows from the first to the second while the log is away.
 const minRetryPause, maxRetryPause = 50 * time.Millisecond, time.Second
 
-// draftOverhead is what an event weighs beside its data in a batch, in bytes.
-const draftOverhead = 200
-
 // AppenderConfig is what an Appender needs.
 type AppenderConfig struct {
 	Log  *Log
@@ -77,7 +74,7 @@ type Ticket struct {
 func (a *Appender) Submit(source any, drafts []event.Draft) (*Ticket, error) {
 	g := &pending{source: source, drafts: drafts, deadline: time.Now().Add(a.Timeout), verdict: make(chan verdict, 1)}
 	for i := range drafts {
-		g.bytes += len(drafts[i].Data) + draftOverhead
+		g.bytes += weight(&drafts[i])
 	}
 	if !a.queue.add(g) {
 		a.Metrics.refused.Inc()
@@ -100,8 +97,8 @@ func (t *Ticket) Wait(ctx context.Context) ([]event.Receipt, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-deadline.C:
-		// Taken out, it will never be appended; under way, the present attempt
-		// is its last.
+		// Taken out, it will never be appended. Under way, it may be: the verdict
+		// comes with the attempts that were begun in time.
 		if a.queue.remove(t.group) {
 			return nil, ErrUnavailable
 		}
@@ -292,10 +289,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // slice is the groups from i to j as a batch of their own.
 func (b *batch) slice(i, j int) *batch {
-	part := &batch{groups: b.groups[i:j]}
-	for _, g := range part.groups {
-		part.events += len(g.drafts)
-		part.bytes += g.bytes
+	part := &batch{}
+	for _, g := range b.groups[i:j] {
+		part.add(g)
 	}
 	return part
 }
@@ -308,9 +304,7 @@ func (b *batch) dropLate(now time.Time, cause error) *batch {
 			g.verdict <- verdict{err: unavailable(cause)}
 			continue
 		}
-		rest.groups = append(rest.groups, g)
-		rest.events += len(g.drafts)
-		rest.bytes += g.bytes
+		rest.add(g)
 	}
 	return rest
 }

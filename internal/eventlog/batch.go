@@ -44,6 +44,17 @@ type batch struct {
 	bytes  int
 }
 
+// weight is what an event takes of a batch and of memory, in bytes, roughly:
+// publishers choose how long its texts are and how many rooms it has.
+func weight(d *event.Draft) int {
+	const rest, header = 200, 16
+	bytes := rest + len(d.Data) + len(d.Stream) + len(d.CorrelationID)
+	for _, room := range d.Rooms {
+		bytes += len(room) + header
+	}
+	return bytes
+}
+
 // fits reports whether g may join.
 func (b *batch) fits(g *pending) bool {
 	return len(b.groups) == 0 || b.events+len(g.drafts) <= maxBatchEvents && b.bytes+g.bytes <= maxBatchBytes

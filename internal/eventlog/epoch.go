@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/tailroom/tailroom/db"
@@ -65,11 +66,11 @@ func (l *Log) Agreed(ctx context.Context, entries []*event.Entry) (int64, error)
 // whether it did: if loss.Newest is not the newest epoch any more, somebody else
 // was faster, and what the loss is must be found out anew.
 func (l *Log) Forsake(ctx context.Context, loss event.Loss) (bool, error) {
-	number, err := l.sql.EpochOpen(ctx, l.pool, db.EpochOpenParams{
+	number, err := l.openEpoch(ctx, db.EpochOpenParams{
 		Survived: &loss.Survived, AtLeast: loss.Known + 1, Reason: loss.Reason, Newest: &loss.Newest,
 	})
 	if err != nil {
-		return false, fmt.Errorf("opening an epoch: %w", err)
+		return false, err
 	}
 	return number != 0, nil
 }
@@ -77,9 +78,9 @@ func (l *Log) Forsake(ctx context.Context, loss event.Loss) (bool, error) {
 // OpenEpoch begins a new epoch behind the present end of the log, for a reason
 // that people read, and returns it.
 func (l *Log) OpenEpoch(ctx context.Context, reason string) (event.Epoch, error) {
-	number, err := l.sql.EpochOpen(ctx, l.pool, db.EpochOpenParams{Reason: reason})
+	number, err := l.openEpoch(ctx, db.EpochOpenParams{Reason: reason})
 	if err != nil {
-		return event.Epoch{}, fmt.Errorf("opening an epoch: %w", err)
+		return event.Epoch{}, err
 	}
 	list, err := l.Epochs(ctx)
 	if err != nil {
@@ -91,4 +92,20 @@ func (l *Log) OpenEpoch(ctx context.Context, reason string) (event.Epoch, error)
 		}
 	}
 	return event.Epoch{}, fmt.Errorf("epoch %d was opened, and is gone", number)
+}
+
+// openEpoch gives epoch_open all the time it takes: it may have to take over a
+// great many events, and cut short it would begin again for ever.
+func (l *Log) openEpoch(ctx context.Context, params db.EpochOpenParams) (number int64, err error) {
+	err = pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+			return err
+		}
+		number, err = l.sql.EpochOpen(ctx, tx, params)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("opening an epoch: %w", err)
+	}
+	return number, nil
 }

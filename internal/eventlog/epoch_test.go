@@ -1,6 +1,7 @@
 package eventlog_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
 // lives are what survived, by the number of the epoch that began behind it.
@@ -230,6 +233,44 @@ func TestForsake(t *testing.T) {
 	require.Equal(t, lives{1: 0, 7: 5}, r.lives(t))
 	_, err = r.pool.Exec(t.Context(), "UPDATE tailroom.events SET epoch = 1")
 	require.ErrorContains(t, err, "append-only", "the door is closed behind it")
+}
+
+// However much has to be taken over, the epoch is opened: cut short it would be
+// tried again for ever, while nothing can be appended.
+func TestForsake_TakesItsTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.running(t).append(t, drafts(400)...)
+	log := eventlog.New(pgtest.Pool(t, r.dsn+"&statement_timeout=300"))
+	_, err := log.Epochs(t.Context())
+	require.NoError(t, err, "what is short has time enough")
+	release := r.holdLock(t) // so that it takes longer
+	done := make(chan error, 1)
+	go func() {
+		_, err := log.Forsake(t.Context(), event.Loss{Survived: 5, Known: 1, Newest: 1, Reason: "an event is another one"})
+		done <- err
+	}()
+	r.awaitQueue(t, 1)
+	_, err = r.pool.Exec(t.Context(), "SELECT pg_sleep(0.5)") // the database's time
+	require.NoError(t, err)
+	release()
+	require.NoError(t, <-done)
+	require.Equal(t, lives{1: 0, 2: 5}, r.lives(t))
+}
+
+// An instance's role may open an epoch, and not spoil their numbers.
+func TestForsake_WithinBounds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.running(t).append(t, drafts(3)...)
+	for _, loss := range []event.Loss{
+		{Survived: 2, Known: math.MaxInt64 - 1, Newest: 1, Reason: "x"},
+		{Survived: -1, Known: 1, Newest: 1, Reason: "x"},
+	} {
+		_, err := r.log.Forsake(t.Context(), loss)
+		require.ErrorContains(t, err, "TR015")
+	}
+	require.Equal(t, lives{1: 0}, r.lives(t))
 }
 
 // Of several instances that notice at once, one opens the epoch.

@@ -77,19 +77,21 @@ func (p *page) take(row int64, d event.Draft, judge func(*event.Draft) (code, re
 		p.settled = append(p.settled, settlement{row, &d, code, reason})
 		return
 	}
-	g := &pending{drafts: []event.Draft{d}, bytes: len(d.Data) + draftOverhead, verdict: make(chan verdict, 1)}
+	g := &pending{drafts: []event.Draft{d}, bytes: weight(&d), verdict: make(chan verdict, 1)}
 	p.rows[g] = row
-	p.batch.groups = append(p.batch.groups, g)
-	p.batch.events++
-	p.batch.bytes += g.bytes
+	p.batch.add(g)
 }
 
 // look tells the metrics what the outbox looks like.
 func (t *term) look(ctx context.Context, rows []db.OutboxPageRow) error {
+	bytes := 0
+	for i := range rows {
+		bytes += len(rows[i].Data)
+	}
 	switch {
 	case len(rows) == 0:
 		t.metrics.look(0, 0)
-	case len(rows) < maxBatchEvents:
+	case len(rows) < maxBatchEvents && bytes < maxBatchBytes/4: // nothing was cut off, in whatever form it is stored
 		t.metrics.look(len(rows), rows[0].AgeSeconds)
 	case time.Since(t.counted) >= countPeriod:
 		t.counted = time.Now()

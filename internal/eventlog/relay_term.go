@@ -43,6 +43,7 @@ func (t *term) prepare(ctx context.Context) error {
 	// is gone. Not every platform's can.
 	_, _ = t.conn.Exec(ctx, "SET client_connection_check_interval = '500ms'")
 	_, err := t.conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d; SET idle_session_timeout = %d; "+
+		"SET default_transaction_isolation = 'read committed'; "+
 		"SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0",
 		relayStatementTimeout.Milliseconds(), relaySilence.Milliseconds()))
 	return err

@@ -269,6 +269,22 @@ func TestRelay_WaitsForAPartition(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
+// What waits is counted also when few rows fill a page.
+func TestRelay_CountsLargeRows(t *testing.T) {
+	t.Parallel()
+	r := outboxRig(t)
+	release := r.holdLock(t)
+	tx := r.begin(t)
+	for range 12 {
+		publish(t, tx, `{"text":"`+strings.Repeat("x", 200<<10)+`"}`)
+	}
+	commit(t, tx)
+	rel := r.relay(t)
+	require.Eventually(t, func() bool { return rel.figure(t, "tailroom_outbox_waiting") == 12 }, patience, time.Millisecond)
+	release()
+	r.awaitEmpty(t)
+}
+
 // An instance's role is tailroom_writer's member, and no superuser.
 func TestRelay_NeedsTheWritersRightsOnly(t *testing.T) {
 	t.Parallel()

@@ -91,9 +91,7 @@ func (b *batch) judge(row *db.EventAppendBatchRow, heads []head) *batch {
 			g.verdict <- verdict{err: &VersionConflictError{Conflicts: conflicts}}
 			continue
 		}
-		rest.groups = append(rest.groups, g)
-		rest.events += len(g.drafts)
-		rest.bytes += g.bytes
+		rest.add(g)
 	}
 	return rest
 }

@@ -20,8 +20,9 @@ import (
 
 const (
 	// forsakeTimeout bounds the opening of an epoch, which may have to take over
-	// what was appended behind the loss.
-	forsakeTimeout = 30 * time.Second
+	// what was appended behind the loss: some ten thousand events a second, and
+	// nothing is appended meanwhile. Cut short it would only begin anew.
+	forsakeTimeout = time.Hour
 	// rivals is how often in a row somebody else may open an epoch while the hub
 	// is about to.
 	rivals = 10
