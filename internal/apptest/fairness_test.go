@@ -33,9 +33,12 @@ func startFlood(tb testing.TB, url, token string, requests, lines int, every tim
 	start := time.Now()
 	for i := range requests {
 		wg.Go(func() {
-			first := start.Add(every * time.Duration(i) / time.Duration(requests)) // not all at once
+			next := start.Add(every * time.Duration(i) / time.Duration(requests)) // not all at once
 			for !stopped.Load() {
-				if err := postLines(tb.Context(), url, token, &endless{stopped: &stopped, lines: lines, every: every, next: first}); err != nil {
+				body := &endless{stopped: &stopped, lines: lines, every: every, next: next}
+				err := postLines(tb.Context(), url, token, body)
+				next = body.next
+				if err != nil {
 					if tb.Context().Err() == nil {
 						tb.Error(err)
 					}
@@ -205,7 +208,7 @@ func TestFairness_ABacklogIsOvertaken(t *testing.T) {
 // One tenant has thousands of publishes waiting all the time. Another one's take
 // about twice what they take alone: they wait for the batch that is under way,
 // and not for the backlog. The log is far away, so that its time is what counts
-// and not that of the machine; BenchmarkFairness is nearer to life.
+// and not that of the machine; BenchmarkFairness measures the same on a disk.
 func TestFairness_LatencyBesideABacklog(t *testing.T) {
 	t.Parallel()
 	proxy := pgproxy.Start(t, pgtest.Database(t))
@@ -218,20 +221,19 @@ func TestFairness_LatencyBesideABacklog(t *testing.T) {
 	}
 	publish() // the first one prepares the statement
 	proxy.Delay(300 * time.Millisecond)
-	median := func() time.Duration {
+	worst := func() time.Duration {
 		took := make([]time.Duration, 5)
 		for i := range took {
 			took[i] = publish()
 		}
-		slices.Sort(took)
-		return took[len(took)/2]
+		return slices.Max(took)
 	}
-	alone := median()
+	alone := worst()
 	stop := startFlood(t, instance.URL, apptest.Token(t, access.Service, "loud"), 15, 10, 0)
 	awaitMetric(t, instance, "tailroom_append_waiting", 2500)
-	beside := median()
+	beside := worst()
 	require.Greater(t, instance.Metric(t, "tailroom_append_waiting"), 1500.0, "there was a backlog all the time")
 	proxy.Delay(0)
 	stop()
-	require.Less(t, beside, 4*alone, "alone it takes %v", alone)
+	require.Less(t, beside, 3*alone, "alone it takes %v", alone)
 }

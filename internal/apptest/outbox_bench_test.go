@@ -178,7 +178,7 @@ func commitToSocket(b *testing.B, p *load.Process, dsn, how string, length time.
 // events are, while nothing else happens and while a business transaction that has
 // published stays open.
 func BenchmarkOutboxLongTransaction(b *testing.B) {
-	const writers, length = 16, 20 * time.Second
+	const writers, length = 16, time.Minute
 	dsn := slowDatabase(b)
 	p := benchInstance(b, dsn)
 	makeBusiness(b, dsn)
