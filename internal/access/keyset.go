@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -34,7 +35,7 @@ func parseKeySet(text []byte) (keys []PublicKey, ignored []string, err error) {
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, ignored, fmt.Errorf("none of its %d keys can be used %q", len(set.Keys), ignored)
+		return nil, ignored, errors.New("it has no key that can be used: " + strings.Join(ignored, "; "))
 	}
 	return keys, ignored, nil
 }
@@ -48,8 +49,8 @@ func parseKey(raw []byte) (PublicKey, error) {
 		Secret     json.RawMessage `json:"k"`
 		Private    json.RawMessage `json:"d"`
 	}
-	if err := json.Unmarshal(raw, &meant); err != nil {
-		return PublicKey{}, err
+	if json.Unmarshal(raw, &meant) != nil {
+		return PublicKey{}, errors.New("it is no JWK")
 	}
 	switch {
 	case meant.Type == "oct" || meant.Secret != nil:

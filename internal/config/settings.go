@@ -38,7 +38,7 @@ func settings(c *Config) []setting {
 		{"TAILROOM_JWT_SECRET_PREVIOUS", "", "`secret` of before, accepted as well while its tokens live", secret(&c.JWTSecretPrevious, strongSecret)},
 		{"JWT_PUBLIC_KEY_FILE", "", "PEM `file` of public keys or certificates that verify the tokens: RSA, EC P-256, Ed25519", text(&c.JWTPublicKeyFile)},
 		{"JWKS_URL", "", "`url` of the issuer's public keys, a JWK Set", keySetURL(&c.JWKSURL)},
-		{"TAILROOM_JWKS_REFRESH", "5m", "`time` between two looks at JWKS_URL", within(&c.JWKSRefresh, time.Second, day)},
+		{"TAILROOM_JWKS_REFRESH", "5m", "`time` between two looks at JWKS_URL", age(&c.JWKSRefresh, time.Second, day)},
 		{"JWT_ISSUER", "", "`issuer` that tokens must have; none is any", text(&c.JWTIssuer)},
 		{"JWT_AUDIENCE", "", "`audience` that tokens must have; none is any", text(&c.JWTAudience)},
 		{"ROLE_MAP", "*=web", "`list` of the platform's roles, such as owner=web,manager=admin,*=web", roleMap(&c.Roles)},

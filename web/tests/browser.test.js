@@ -1,6 +1,7 @@
 // What a real browser lets pages do: Chromium, on pages of other origins than
 // the server's. To it 127.0.0.1 and localhost are two sites, both trustworthy.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { after, before, test } from 'node:test'
 import { api } from './lib/api.js'
 import { startBrowser, startPage } from './lib/browser.js'
@@ -94,11 +95,13 @@ test('a page of an origin that is not listed is refused, whatever it has', { tim
 
   // It is of the same site as the listed one, so the browser sends the cookie.
   await page.goto(foreign.origin('localhost'))
-  const refusedStream = page.waitForResponse((response) => response.url().includes('/v1/stream'))
+  const network = await context.newCDPSession(page) // sees what the page may not
+  await network.send('Network.enable')
+  const sent = once(network, 'Network.requestWillBeSentExtraInfo')
+  const came = once(network, 'Network.responseReceivedExtraInfo')
   assert.equal(await follow(page, one.url), 'closed')
-  const response = await refusedStream
-  assert.equal(response.status(), 403)
-  assert.match((await response.request().allHeaders()).cookie ?? '', /tailroom_ticket=/)
+  assert.match((await sent)[0].headers.Cookie ?? '', /tailroom_ticket=/)
+  assert.equal((await came)[0].statusCode, 403)
 
   const refused = await page.evaluate(async ({ url, token }) => {
     const headers = { Authorization: `Bearer ${token}` }
