@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -69,9 +70,7 @@ func jwkOf(t testing.TB, key jose.JSONWebKey, members map[string]any) map[string
 	require.NoError(t, err)
 	var jwk map[string]any
 	require.NoError(t, json.Unmarshal(text, &jwk))
-	for name, v := range members {
-		jwk[name] = v
-	}
+	maps.Copy(jwk, members)
 	return jwk
 }
 

@@ -60,8 +60,12 @@ func TestKeySetRotates(t *testing.T) {
 	require.NoError(t, err)
 
 	// The kid of one key does not lead to another, not even of the same type.
-	other := newSigner(t, "3", "EdDSA")
-	_, err = v.Verify(other.token(t, nil))
+	four := newSigner(t, "4", "EdDSA")
+	issuer.publish(t, three, four)
+	_, err = v.Verify(four.token(t, nil))
+	require.NoError(t, err)
+	four.id = "3"
+	_, err = v.Verify(four.token(t, nil))
 	requireProblem(t, err, problem.Unauthenticated, "the signature does not match")
 	require.InDelta(t, testNow.Unix(), figures(t, issuer.metrics)["tailroom_jwks_loaded_timestamp_seconds"], 0)
 }
@@ -130,6 +134,22 @@ func TestKeySetIsAskedOnce(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, before, issuer.asked.Load())
+}
+
+// TestKeySetSharesWhatItLoads has tokens that looked at the same set, and do
+// not find their key in the next one either.
+func TestKeySetSharesWhatItLoads(t *testing.T) {
+	t.Parallel()
+	issuer := startIssuer(t, newSigner(t, "1", "ES256"))
+	set, _, _ := issuer.follow()
+	require.NoError(t, set.refresh(t.Context()))
+	_, seen := set.keys()
+	var all sync.WaitGroup
+	for range 3 * askBurst {
+		all.Go(func() { require.NoError(t, set.renew(seen, func() bool { return false })) })
+	}
+	all.Wait()
+	require.EqualValues(t, 2, issuer.asked.Load())
 }
 
 func TestKeySetIsAskedAgainAfterAPause(t *testing.T) {
@@ -358,9 +378,9 @@ func TestKeySetRun(t *testing.T) {
 	require.EqualValues(t, 2, issuer.asked.Load())
 
 	issuer.does(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+	for _, pause := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
 		ring <- testNow
-		about(pause * time.Second)
+		about(time.Duration(pause) * time.Second)
 	}
 	_, err = v.Verify(one.token(t, nil))
 	require.NoError(t, err)

@@ -74,7 +74,7 @@ func (v *Verifier) StreamGrant(r *http.Request) (Grant, error) {
 // TicketCookie is the cookie that holds a ticket until it expires. secure says
 // whether the client came by TLS.
 func TicketCookie(r *http.Request, ticket string, secure bool, ttl time.Duration) *http.Cookie {
-	c := ticketCookieFor(r, secure)
+	c := ticketCookieFor(r, secure) //nolint:gosec // it sets the attributes
 	c.Value = ticket
 	c.MaxAge = max(1, int(ttl.Seconds()))
 	return c
@@ -82,7 +82,7 @@ func TicketCookie(r *http.Request, ticket string, secure bool, ttl time.Duration
 
 // NoTicketCookie is the cookie that takes a ticket away.
 func NoTicketCookie(r *http.Request, secure bool) *http.Cookie {
-	c := ticketCookieFor(r, secure)
+	c := ticketCookieFor(r, secure) //nolint:gosec // it sets the attributes
 	c.MaxAge = -1
 	return c
 }

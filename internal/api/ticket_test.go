@@ -74,7 +74,7 @@ func TestTicket_OpensNothingElse(t *testing.T) {
 		"GET /v1/events", "POST /v1/events", "GET /v1/events/0192a0c4-7f3e-7000-8000-000000000000", "GET /v1/catalog", "POST /v1/tickets",
 	} {
 		method, path, _ := strings.Cut(route, " ")
-		for _, headers := range [][]string{{"Cookie", c.Name+"="+c.Value}, {"Authorization", "Bearer " + c.Value}, {"Authorization", "Bearer " + c.Value, "Cookie", c.Name+"="+c.Value}} {
+		for _, headers := range [][]string{{"Cookie", c.Name + "=" + c.Value}, {"Authorization", "Bearer " + c.Value}, {"Authorization", "Bearer " + c.Value, "Cookie", c.Name + "=" + c.Value}} {
 			headers = append(headers, "Content-Type", "application/json")
 			refused := i.Do(t, method, path, "", "{}", headers...)
 			require.Equal(t, http.StatusUnauthorized, refused.Status, route)

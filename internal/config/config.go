@@ -66,7 +66,7 @@ type Need string
 // The needs there are.
 const (
 	Database Need = "DATABASE_URL"
-	Tokens   Need = "JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL"
+	Tokens   Need = "JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL" //nolint:gosec // names, not secrets
 )
 
 // Default returns the settings of an empty environment, with an InstanceID
