@@ -57,15 +57,15 @@ clean: ## Remove what was built, but not the tools
 	rm -rf bin web/node_modules web/*/dist web/packages/*/dist
 
 .PHONY: test-web
-test-web: build postgres web/node_modules/.package-lock.json ## Run the web workspace's tests, on real instances
+test-web: build postgres chromium web/node_modules/.package-lock.json ## Run the web workspace's tests, on real instances
 	cd web && npm test --workspaces --if-present
 
 # npm writes that file last.
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci
 
-.PHONY: postgres cc
-postgres cc:
+.PHONY: postgres cc chromium
+postgres cc chromium:
 	@scripts/ensure $@
 
 # Tools are built once for each version; sqlc takes minutes.

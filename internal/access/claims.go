@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,7 +153,7 @@ func (r *reader) date(name string) time.Time {
 		r.fail(name, "is not a time in seconds since 1970")
 		return time.Time{}
 	}
-	return time.UnixMilli(int64(seconds * 1000))
+	return time.UnixMilli(int64(math.Round(seconds * 1000)))
 }
 
 // listed returns a claim that may be a value or a list as a list.

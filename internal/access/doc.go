@@ -11,7 +11,13 @@
 //
 //	grant.go    Grant, Role: what a token allows
 //	token.go    Verifier: token to Grant; the token of a request
-//	key.go      where the key of a signature comes from
+//	key.go      keys: which are strong enough, and for what
+//	keyring.go  the keys that may have signed a token, and its verification
+//	keyfile.go  public keys from a PEM file
+//	keyset.go   public keys from a JWK Set
+//	keyfetch.go KeySet: the JWK Set of an issuer, kept up to date
+//	cluster.go  Cluster: the keys that instances share
+//	ticket.go   tickets: cookies for browsers' event sources
 //	claims.go   the claims and their forms
 //	rolemap.go  RoleMap: a platform's roles to ours
 //	mint.go     Mint: tokens for the command line and for tests

@@ -1,10 +1,14 @@
 package access
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/base64"
 	"strings"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
@@ -59,6 +63,106 @@ func FuzzVerifySigned(f *testing.F) {
 		require.Equal(t, g.AllBranches, g.Branches == nil)
 		for _, branch := range g.Branches {
 			require.True(t, event.ValidRoomID(branch), branch)
+		}
+	})
+}
+
+// FuzzTicketForged holds the same of tickets as FuzzVerifyForged of tokens.
+func FuzzTicketForged(f *testing.F) {
+	v := ticketing(clusterSecret, nil)
+	good, _, err := v.Ticket(signed(f, nil))
+	require.NoError(f, err)
+	text := good[:strings.LastIndexByte(good, '.')+1]
+	f.Add(good)
+	f.Add(text)
+	f.Add(signed(f, nil))
+	f.Add(sign(f, jwt.SigningMethodHS256, v.tickets.secrets[0], with(nil)))
+	f.Add(sign(f, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, with(nil)))
+	f.Fuzz(func(t *testing.T, ticket string) {
+		g, err := v.VerifyTicket(ticket)
+		if err != nil {
+			require.Zero(t, g)
+			return
+		}
+		require.True(t, strings.HasPrefix(ticket, text), ticket)
+	})
+}
+
+// FuzzTicketClaims holds that a ticket says what its token says, whatever an
+// issuer has put into that.
+func FuzzTicketClaims(f *testing.F) {
+	f.Add([]byte(`{"sub":"9","companyId":"c1","exp":1800003600,"branchIds":["b7",8],"userRole":"owner","jti":"j","iat":1700000000.001}`))
+	f.Add([]byte(`{"sub":9,"companyId":"*","exp":1800003600.5,"branchId":null,"userRole":"admin","aud":["a"],"iss":"i","nbf":0}`))
+	f.Add([]byte(`{"sub":"9","companyId":7,"exp":253402300799,"branchIds":[],"aud":"a"}`))
+	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`))
+	v := ticketing(clusterSecret, nil)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		text := header + "." + base64.RawURLEncoding.EncodeToString(payload)
+		signature, err := jwt.SigningMethodHS256.Sign(text, testSecret)
+		require.NoError(t, err)
+		token := text + "." + base64.RawURLEncoding.EncodeToString(signature)
+		ticket, grant, err := v.Ticket(token)
+		if err != nil {
+			require.Zero(t, grant)
+			return
+		}
+		require.LessOrEqual(t, len(ticket), maxCookie)
+		want, _, err := v.believe(token, v.tokens, "")
+		require.NoError(t, err)
+		got, again, err := v.believe(ticket, v.tickets, ticketType)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, grant, again)
+	})
+}
+
+// FuzzKeySet holds that whatever an issuer sends, each key that is taken is
+// public, strong enough, and for the algorithm of its type.
+func FuzzKeySet(f *testing.F) {
+	for _, algorithm := range []string{"RS256", "ES256", "EdDSA"} {
+		s := newSigner(f, "k", algorithm)
+		f.Add(jwks(f, s.jwk(f, nil)))
+		f.Add(jwks(f, s.jwk(f, map[string]any{"use": "enc"}), s.jwk(f, map[string]any{"alg": "HS256", "x5c": []string{"AA=="}})))
+		f.Add(jwks(f, jwkOf(f, jose.JSONWebKey{Key: s.key}, nil)))
+	}
+	f.Add([]byte(`{"keys":[{"kty":"oct","k":"AA"},{"kty":"RSA","n":"AQAB","e":"AQAB"},null,7,{"kty":"OKP","crv":"Ed25519","x":""}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		keys, _, err := parseKeySet(text)
+		require.Equal(t, err == nil, len(keys) > 0)
+		for _, k := range keys {
+			switch key := k.key.(type) {
+			case *rsa.PublicKey:
+				require.Equal(t, "RS256", k.algorithm)
+				require.GreaterOrEqual(t, key.N.BitLen(), minRSA)
+			case *ecdsa.PublicKey:
+				require.Equal(t, "ES256", k.algorithm)
+				_, err := key.Bytes() // an error if it is no point of the curve
+				require.NoError(t, err)
+			case ed25519.PublicKey:
+				require.Equal(t, "EdDSA", k.algorithm)
+				require.Len(t, key, ed25519.PublicKeySize)
+			default:
+				require.Fail(t, "a key of another type", "%T", key)
+			}
+			// It may not fit any signature, but it must not break the verification.
+			forged := &jwt.Token{Method: jwt.GetSigningMethod(k.algorithm)}
+			require.Error(t, forged.Method.Verify("a.b", []byte(strings.Repeat("s", 64)), k.key))
+		}
+	})
+}
+
+// FuzzPublicKeyFile holds the same of PEM files.
+func FuzzPublicKeyFile(f *testing.F) {
+	for _, algorithm := range []string{"RS256", "ES256", "EdDSA"} {
+		s := newSigner(f, "", algorithm)
+		f.Add([]byte(publicPEM(f, s.key.Public())))
+		f.Add([]byte(certificate(f, s.key)))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		keys, err := parsePublicKeys(text)
+		require.Equal(t, err == nil, len(keys) > 0)
+		for _, k := range keys {
+			require.Error(t, jwt.GetSigningMethod(k.algorithm).Verify("a.b", []byte(strings.Repeat("s", 64)), k.key))
 		}
 	})
 }

@@ -122,7 +122,7 @@ func TestMiddleware(t *testing.T) {
 				require.Equal(t, "Retry-After", h.Get("Access-Control-Expose-Headers"))
 			}
 			if test.status == http.StatusNoContent {
-				require.Equal(t, "GET, POST", h.Get("Access-Control-Allow-Methods"))
+				require.Equal(t, "GET, POST, DELETE", h.Get("Access-Control-Allow-Methods"))
 				require.Equal(t, "authorization,content-type", h.Get("Access-Control-Allow-Headers"))
 				require.Equal(t, "7200", h.Get("Access-Control-Max-Age"))
 			}

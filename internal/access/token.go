@@ -22,7 +22,10 @@ var platformRoles = []Role{Service, Analyst, Admin}
 
 // VerifierConfig says which tokens to believe.
 type VerifierConfig struct {
-	Secret   []byte           // the HS256 key; a WeakSecret verifies nothing
+	Secrets  [][]byte         // the HS256 keys; a WeakSecret verifies nothing
+	Public   []PublicKey      // the keys of the other algorithms
+	KeySet   *KeySet          // more of them, an issuer's; may be nil
+	Tickets  [][]byte         // the keys of tickets, as Cluster.Keys returns them; none: there are no tickets
 	Issuer   string           // what iss must be; "" accepts any
 	Audience string           // what aud must contain; "" accepts any
 	Roles    RoleMap          // what userRole means
@@ -31,9 +34,9 @@ type VerifierConfig struct {
 
 // Verifier turns tokens into grants. It is safe for concurrent use.
 type Verifier struct {
-	config VerifierConfig
-	parser *jwt.Parser
-	key    jwt.Keyfunc
+	config  VerifierConfig
+	tokens  *keyring
+	tickets *keyring
 }
 
 // NewVerifier returns a Verifier that believes what c says.
@@ -42,36 +45,39 @@ func NewVerifier(c VerifierConfig) *Verifier {
 		c.Now = time.Now
 	}
 	return &Verifier{
-		config: c,
-		key:    sharedKey(c.Secret),
-		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithJSONNumber(),           // ids may be integers beyond 2^53
-			jwt.WithoutClaimsValidation()), // judge has a sentence for each
+		config: c, tokens: newKeyring(c.Secrets, c.Public, c.KeySet), tickets: newKeyring(c.Tickets, nil, nil),
 	}
 }
 
 // Verify returns what the token allows. Its errors are of the codes
-// unauthenticated, token_expired, and forbidden for a platform-wide token
-// whose role cannot have one.
+// unauthenticated, token_expired, forbidden for a platform-wide token whose
+// role cannot have one, and unavailable while the issuer's keys are not known.
 func (v *Verifier) Verify(token string) (Grant, error) {
-	raw := jwt.MapClaims{}
-	parsed, err := v.parser.ParseWithClaims(token, raw, v.key)
+	_, grant, err := v.believe(token, v.tokens, "")
+	return grant, err
+}
+
+// believe returns the claims of a token of a kind that a key of the ring has
+// signed, and what they allow.
+func (v *Verifier) believe(token string, ring *keyring, kind string) (claims, Grant, error) {
+	parsed, err := ring.open(token)
 	if err != nil {
-		return Grant{}, disbelieve(err)
+		return claims{}, Grant{}, err
 	}
-	if _, ok := parsed.Header["crit"]; ok { // RFC 7515 §4.1.11: understand it or refuse
-		return Grant{}, refuse("the token needs header extensions that are not supported")
+	if typ, _ := parsed.Header["typ"].(string); (typ == ticketType) != (kind == ticketType) {
+		return claims{}, Grant{}, refuse("a ticket is no token, and a token no ticket")
 	}
+	raw, _ := parsed.Claims.(jwt.MapClaims)
 	c, err := readClaims(raw)
 	if err != nil {
-		return Grant{}, err
+		return claims{}, Grant{}, err
 	}
 	now := v.config.Now()
 	if err := v.judge(c, now); err != nil {
-		return Grant{}, err
+		return claims{}, Grant{}, err
 	}
-	return v.grant(c, now)
+	grant, err := v.grant(c, now)
+	return c, grant, err
 }
 
 // judge reports whether the claims are meant for this server and for now.

@@ -22,7 +22,7 @@ var (
 )
 
 func testVerifier() *Verifier {
-	return NewVerifier(VerifierConfig{Secret: testSecret, Now: func() time.Time { return testNow }})
+	return NewVerifier(VerifierConfig{Secrets: [][]byte{testSecret}, Now: func() time.Time { return testNow }})
 }
 
 // with returns valid claims with these in addition, or in their place; a nil
@@ -197,7 +197,7 @@ func TestVerifyWithRS256HeaderAndSecret(t *testing.T) {
 func TestVerifyWithWeakSecret(t *testing.T) {
 	t.Parallel()
 	for _, secret := range [][]byte{nil, {}, testSecret[:31]} {
-		v := NewVerifier(VerifierConfig{Secret: secret})
+		v := NewVerifier(VerifierConfig{Secrets: [][]byte{secret}})
 		_, err := v.Verify(sign(t, jwt.SigningMethodHS256, secret, with(nil)))
 		requireProblem(t, err, problem.Unauthenticated, "the server has no key")
 	}
@@ -206,7 +206,7 @@ func TestVerifyWithWeakSecret(t *testing.T) {
 func TestVerifyIssuerAndAudience(t *testing.T) {
 	t.Parallel()
 	v := NewVerifier(VerifierConfig{
-		Secret: testSecret, Issuer: "platform", Audience: "realtime", Now: func() time.Time { return testNow },
+		Secrets: [][]byte{testSecret}, Issuer: "platform", Audience: "realtime", Now: func() time.Time { return testNow },
 	})
 	for name, test := range map[string]struct {
 		claims jwt.MapClaims
@@ -259,7 +259,7 @@ func TestMintedTokensVerify(t *testing.T) {
 	two, err := Mint(testSecret, c)
 	require.NoError(t, err)
 	v := NewVerifier(VerifierConfig{
-		Secret: testSecret, Issuer: "i", Audience: "a", Roles: RoleMap{"owner": Admin}, Now: func() time.Time { return testNow },
+		Secrets: [][]byte{testSecret}, Issuer: "i", Audience: "a", Roles: RoleMap{"owner": Admin}, Now: func() time.Time { return testNow },
 	})
 	g, err := v.Verify(one)
 	require.NoError(t, err)

@@ -38,6 +38,8 @@ type History interface {
 // Config is what an API needs.
 type Config struct {
 	Verify     func(token string) (access.Grant, error)
+	Ticket     func(token string) (ticket string, grant access.Grant, err error)
+	Secure     func(*http.Request) bool // whether the client came by TLS
 	Catalog    *catalog.Catalog
 	Publisher  Publisher
 	History    History
@@ -68,6 +70,7 @@ func New(c Config) (http.Handler, error) {
 		"/v1/catalog":     {"GET": types, "HEAD": types},
 		"/v1/stream":      {"GET": a.unlessDraining(c.Stream)},
 		"/v1/ws":          {"GET": a.unlessDraining(c.Socket)},
+		"/v1/tickets":     {"POST": a.answer(a.issueTicket), "DELETE": http.HandlerFunc(a.dropTicket)},
 		"/healthz":        {"GET": alive, "HEAD": alive},
 		"/readyz":         {"GET": ready, "HEAD": ready},
 		"/metrics":        {"GET": c.Metrics, "HEAD": c.Metrics},

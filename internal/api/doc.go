@@ -9,5 +9,6 @@
 //	publish.go   POST /v1/events
 //	ndjson.go    the same, a group in each line
 //	history.go   GET /v1/events and one event
+//	ticket.go    POST and DELETE /v1/tickets
 //	health.go    liveness and readiness
 package api

@@ -48,6 +48,7 @@ type App struct {
 	version  string
 	listener net.Listener
 	server   *http.Server
+	keys     *access.KeySet // of JWKS_URL, or nil
 
 	live, queries, appends *pgxpool.Pool
 	log                    *eventlog.Log // on live
@@ -158,8 +159,16 @@ func (a *App) openOutbox(ctx context.Context, types *catalog.Catalog, registry *
 func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *prometheus.Registry) (err error) {
 	c := a.config
 	a.sessions = session.NewRegistry(registry)
+	var public []access.PublicKey
+	if c.JWTPublicKeyFile != "" {
+		if public, err = access.LoadPublicKeys(c.JWTPublicKeyFile); err != nil {
+			return err
+		}
+	}
+	a.keys = access.NewKeySet(access.KeySetConfig{URL: c.JWKSURL, Every: c.JWKSRefresh, Metrics: registry})
 	verifier := access.NewVerifier(access.VerifierConfig{
-		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
+		Secrets: c.KeySecrets(), Public: public, KeySet: a.keys, Tickets: c.Cluster().Keys(access.Tickets),
+		Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
 	})
 	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), registry)
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
@@ -170,18 +179,12 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		MaxMessage: c.MaxMessageBytes, Metrics: registry,
 	})
 	stream := sse.New(sse.Config{
-		Authenticate: func(r *http.Request) (access.Grant, error) {
-			token, err := access.BearerToken(r)
-			if err != nil {
-				return access.Grant{}, err
-			}
-			return verifier.Verify(token)
-		},
-		Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
+		Authenticate: verifier.StreamGrant, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Metrics: registry,
 	})
 	handler, err := api.New(api.Config{
-		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: eventlog.New(a.queries), Locator: a.hub,
+		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: func(r *http.Request) bool { return r.TLS != nil },
+		Catalog: types, Publisher: desk, History: eventlog.New(a.queries), Locator: a.hub,
 		Health: a.health, MaxBody: c.MaxMessageBytes, Stream: stream, Socket: a.sockets,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
@@ -223,6 +226,9 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.notifications.Run(life) })
 	g.Go(func() error { return a.appender.Run(life) })
 	g.Go(func() error { return a.keeper.Run(life) })
+	if a.keys != nil {
+		g.Go(func() error { return a.keys.Run(life) })
+	}
 	// It is the first to go: another instance relays while this one drains.
 	relaying, resign := context.WithCancel(life)
 	defer resign()

@@ -29,7 +29,8 @@ type Block struct {
 	Raw                    string // with the lines' ends
 }
 
-// Stream opens a stream, which must begin. It is cut when the test ends.
+// Stream opens a stream with a token ("" is none), which must begin. It is cut
+// when the test ends.
 func (i *Instance) Stream(t testing.TB, token, query string, headers ...string) *Stream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -37,7 +38,9 @@ func (i *Instance) Stream(t testing.TB, token, query string, headers ...string) 
 	defer patience.Stop()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, i.URL+"/v1/stream?"+query, http.NoBody)
 	require.NoError(t, err)
-	r.Header.Set("Authorization", "Bearer "+token)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
 	for n := 0; n+1 < len(headers); n += 2 {
 		r.Header.Set(headers[n], headers[n+1])
 	}

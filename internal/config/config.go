@@ -30,11 +30,17 @@ type Config struct {
 	Retention         Retention
 	IDWindow          time.Duration
 
-	JWTSecret   Secret
-	JWTIssuer   string // "" is any
-	JWTAudience string // "" is any
-	Roles       access.RoleMap
-	Origins     access.Origins
+	JWTSecret             Secret
+	JWTSecretPrevious     Secret        // accepted as well, while its tokens live
+	JWTPublicKeyFile      string        // PEM; "" is none
+	JWKSURL               string        // "" is none
+	JWKSRefresh           time.Duration // between two loads of it
+	JWTIssuer             string        // "" is any
+	JWTAudience           string        // "" is any
+	Roles                 access.RoleMap
+	Origins               access.Origins
+	ClusterSecret         Secret // "" is derived from JWTSecret
+	ClusterSecretPrevious Secret // accepted as well
 
 	LogLevel  slog.Level
 	LogFormat string // "json" or "text"
@@ -53,13 +59,14 @@ type Config struct {
 	PollInterval   time.Duration
 }
 
-// Need names a setting without a default that a command cannot do without.
+// Need names a setting without a default that a command cannot do without, or
+// several of which it needs one.
 type Need string
 
 // The needs there are.
 const (
 	Database Need = "DATABASE_URL"
-	Tokens   Need = "JWT_SECRET"
+	Tokens   Need = "JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL" //nolint:gosec // names, not secrets
 )
 
 // Default returns the settings of an empty environment, with an InstanceID
@@ -91,15 +98,20 @@ func Load(environ []string, flags *pflag.FlagSet, needs ...Need) (Config, error)
 	env := parseEnviron(environ)
 	sources := []source{fromFlags(flags), fromEnviron(env)}
 	var errs []error
+	givens := map[string]bool{} // the settings that are given, good or bad
 	for _, s := range settings(&c) {
 		given, err := s.apply(sources)
+		givens[s.env] = given
 		if err == nil && !given && slices.Contains(needs, Need(s.env)) {
 			err = fmt.Errorf("%s is not set: %s", s.env, s.purpose())
 		}
 		errs = append(errs, err)
 	}
 	errs = append(errs, refuseNames(env)...)
-	errs = append(errs, consistent(c))
+	errs = append(errs, consistent(c), rotations(givens))
+	if slices.Contains(needs, Tokens) {
+		errs = append(errs, needKeys(givens))
+	}
 	return c, errors.Join(errs...)
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/access"
 )
 
 const strong = "0123456789abcdef0123456789abcdef"
@@ -164,9 +166,67 @@ func TestNeeds(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, nil, nil, Database, Tokens)
 	require.EqualError(t, err, "DATABASE_URL is not set: url of the PostgreSQL database that holds the log\n"+
-		"JWT_SECRET is not set: secret that signs the tokens, of at least 32 bytes")
+		"none of JWT_SECRET, JWT_PUBLIC_KEY_FILE and JWKS_URL is set: tokens are verified with a secret, "+
+		"with public keys in a file, or with those of an issuer")
 	_, err = load(t, []string{"DATABASE_URL=x"}, []string{"--jwt-secret=" + strong}, Database, Tokens)
 	require.NoError(t, err)
+}
+
+func TestNeedsOfKeys(t *testing.T) {
+	t.Parallel()
+	const one, cluster = "none of JWT_SECRET, JWT_PUBLIC_KEY_FILE and JWKS_URL is set", "CLUSTER_SECRET is not set: without JWT_SECRET"
+	for name, test := range map[string]struct {
+		environ []string
+		want    string
+	}{
+		"nothing":             {nil, one},
+		"empty":               {[]string{"JWT_SECRET=", "JWKS_URL="}, one},
+		"a secret":            {[]string{"JWT_SECRET=" + strong}, ""},
+		"a secret in a file":  {[]string{"JWT_SECRET_FILE=" + file(t, strong)}, ""},
+		"a key file":          {[]string{"JWT_PUBLIC_KEY_FILE=keys.pem"}, cluster},
+		"a key set":           {[]string{"JWKS_URL=https://issuer.example/jwks"}, cluster},
+		"a key file, shared":  {[]string{"JWT_PUBLIC_KEY_FILE=keys.pem", "CLUSTER_SECRET_FILE=" + file(t, strong)}, ""},
+		"a key set, shared":   {[]string{"JWKS_URL=https://issuer.example/jwks", "CLUSTER_SECRET=" + strong}, ""},
+		"all":                 {[]string{"JWT_SECRET=" + strong, "JWT_PUBLIC_KEY_FILE=keys.pem", "JWKS_URL=http://localhost/jwks"}, ""},
+		"a key set in clear":  {[]string{"JWKS_URL=http://issuer.example/jwks", "CLUSTER_SECRET=" + strong}, "JWKS_URL: \"http://issuer.example/jwks\": want https"},
+		"weak":                {[]string{"JWT_SECRET=" + strong, "CLUSTER_SECRET=short"}, "CLUSTER_SECRET: want at least 32 bytes"},
+		"weak ones of before": {[]string{"JWT_SECRET=" + strong, "TAILROOM_JWT_SECRET_PREVIOUS=short"}, "TAILROOM_JWT_SECRET_PREVIOUS: want at least 32 bytes"},
+		"only before":         {[]string{"JWKS_URL=https://a.example", "CLUSTER_SECRET=" + strong, "TAILROOM_JWT_SECRET_PREVIOUS=" + strong}, "TAILROOM_JWT_SECRET_PREVIOUS is set without JWT_SECRET"},
+		"only the cluster's":  {[]string{"JWT_SECRET=" + strong, "TAILROOM_CLUSTER_SECRET_PREVIOUS=" + strong}, "TAILROOM_CLUSTER_SECRET_PREVIOUS is set without CLUSTER_SECRET"},
+		"both generations": {[]string{
+			"JWT_SECRET=" + strong, "TAILROOM_JWT_SECRET_PREVIOUS_FILE=" + file(t, strong),
+			"CLUSTER_SECRET=" + strong, "TAILROOM_CLUSTER_SECRET_PREVIOUS_FILE=" + file(t, strong),
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := load(t, test.environ, nil, Tokens)
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+			require.Len(t, strings.Split(err.Error(), "\n"), 1)
+			require.NotContains(t, err.Error(), "short")
+		})
+	}
+}
+
+func TestClusterOfASecretOrTheTokens(t *testing.T) {
+	t.Parallel()
+	const older = "ffffffffffffffffffffffffffffffff"
+	keys := func(environ ...string) [][]byte {
+		c, err := load(t, environ, nil, Tokens)
+		require.NoError(t, err)
+		return c.Cluster().Keys(access.Tickets)
+	}
+	derived := keys("JWT_SECRET=" + strong)
+	require.Len(t, derived, 1)
+	require.Equal(t, derived[0], keys("JWT_SECRET="+older, "TAILROOM_JWT_SECRET_PREVIOUS="+strong)[1])
+	own := keys("JWT_SECRET="+strong, "CLUSTER_SECRET="+strong)
+	require.Len(t, own, 1)
+	require.NotEqual(t, derived, own)
+	require.Equal(t, own[0], keys("JWKS_URL=https://a.example", "CLUSTER_SECRET="+older, "TAILROOM_CLUSTER_SECRET_PREVIOUS="+strong)[1])
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {

@@ -119,6 +119,8 @@ func origins(to *access.Origins) field {
 	return parsed(to, access.ParseOrigins, access.Origins.String)
 }
 
+func keySetURL(to *string) field { return parsed(to, access.ParseKeySetURL, itself) }
+
 func secret(to *Secret, parse func(string) (Secret, error)) field {
 	f := parsed(to, parse, Secret.String)
 	f.secret = true

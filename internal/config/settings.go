@@ -35,10 +35,16 @@ func settings(c *Config) []setting {
 		{"TAILROOM_ID_WINDOW", "24h", "`time` for which the id of an event is known, so that a retry is noticed", age(&c.IDWindow, time.Minute, 30*day)},
 
 		{"JWT_SECRET", "", "`secret` that signs the tokens, of at least 32 bytes", secret(&c.JWTSecret, strongSecret)},
+		{"TAILROOM_JWT_SECRET_PREVIOUS", "", "`secret` of before, accepted as well while its tokens live", secret(&c.JWTSecretPrevious, strongSecret)},
+		{"JWT_PUBLIC_KEY_FILE", "", "PEM `file` of public keys or certificates that verify the tokens: RSA, EC P-256, Ed25519", text(&c.JWTPublicKeyFile)},
+		{"JWKS_URL", "", "`url` of the issuer's public keys, a JWK Set", keySetURL(&c.JWKSURL)},
+		{"TAILROOM_JWKS_REFRESH", "5m", "`time` between two looks at JWKS_URL", age(&c.JWKSRefresh, time.Second, day)},
 		{"JWT_ISSUER", "", "`issuer` that tokens must have; none is any", text(&c.JWTIssuer)},
 		{"JWT_AUDIENCE", "", "`audience` that tokens must have; none is any", text(&c.JWTAudience)},
 		{"ROLE_MAP", "*=web", "`list` of the platform's roles, such as owner=web,manager=admin,*=web", roleMap(&c.Roles)},
 		{"CORS_ORIGINS", "", "`list` of the origins whose pages may call, besides the server's own; * is all", origins(&c.Origins)},
+		{"CLUSTER_SECRET", "", "`secret` that the instances share and sign tickets with, of at least 32 bytes (default: derived from JWT_SECRET)", secret(&c.ClusterSecret, strongSecret)},
+		{"TAILROOM_CLUSTER_SECRET_PREVIOUS", "", "`secret` of before, accepted as well while its tickets live", secret(&c.ClusterSecretPrevious, strongSecret)},
 
 		{"LOG_LEVEL", "info", "least `level` to log: debug, info, warn or error", logLevel(&c.LogLevel)},
 		{"LOG_FORMAT", "json", "`format` of the log: text or json", choice(&c.LogFormat, "text", "json")},

@@ -21,8 +21,8 @@ export async function startPostgres() {
   }
 }
 
-/** An instance of bin/tailroom on a free port. */
-export async function startInstance(dsn, name) {
+/** An instance of bin/tailroom on a free port, with these settings besides. */
+export async function startInstance(dsn, name, settings = {}) {
   const child = spawn('bin/tailroom', ['serve'], {
     cwd: root,
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -34,6 +34,7 @@ export async function startInstance(dsn, name) {
       INSTANCE_ID: name,
       TAILROOM_HOST: '127.0.0.1',
       TAILROOM_DRAIN_TIMEOUT: '1s',
+      ...settings,
     },
   })
   process.once('exit', () => child.kill())
