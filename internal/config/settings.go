@@ -40,6 +40,9 @@ func settings(c *Config) []setting {
 		{"ROLE_MAP", "*=web", "`list` of the platform's roles, such as owner=web,manager=admin,*=web", roleMap(&c.Roles)},
 		{"CORS_ORIGINS", "", "`list` of the origins whose pages may call, besides the server's own; * is all", origins(&c.Origins)},
 
+		{"TLS_CERT_FILE", "", "PEM `file` of the certificate and its chain, for HTTPS; read again when it changes", text(&c.TLSCertFile)},
+		{"TLS_KEY_FILE", "", "PEM `file` of the certificate's key", text(&c.TLSKeyFile)},
+
 		{"LOG_LEVEL", "info", "least `level` to log: debug, info, warn or error", logLevel(&c.LogLevel)},
 		{"LOG_FORMAT", "json", "`format` of the log: text or json", choice(&c.LogFormat, "text", "json")},
 

@@ -12,7 +12,7 @@ import (
 // notHere are the protocol's settings that this version does not have.
 var notHere = []string{
 	"JWT_PUBLIC_KEY_FILE", "JWKS_URL", "CLUSTER_SECRET", "CLUSTER_SECRET_FILE", "TRUSTED_PROXIES",
-	"SOCKETIO_TOKEN_EXPIRY", "TLS_CERT_FILE", "TLS_KEY_FILE", "TAILROOM_ADVERTISE_URL",
+	"SOCKETIO_TOKEN_EXPIRY", "TAILROOM_ADVERTISE_URL",
 }
 
 // clientNames are variables of the command line's clients.
