@@ -4,6 +4,7 @@
 package apptest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -30,8 +31,7 @@ const Patience = 30 * time.Second
 // Instance is a running instance.
 type Instance struct {
 	URL string
-	// Client is what it is spoken to with: this package's, unless a test sets
-	// another.
+	// Client is what it is spoken to with; nil is this package's.
 	Client *http.Client
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -52,7 +52,7 @@ func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	a, err := app.Build(t.Context(), c, "test")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	i := &Instance{URL: a.URL(), Client: Client, stop: cancel, done: make(chan struct{})}
+	i := &Instance{URL: a.URL(), stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(i.done)
 		if err := a.Run(ctx); err != nil {
@@ -62,6 +62,8 @@ func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	t.Cleanup(i.Stop)
 	return i
 }
+
+func (i *Instance) client() *http.Client { return cmp.Or(i.Client, Client) }
 
 // Stop shuts the instance down as SIGTERM does, and waits for it.
 func (i *Instance) Stop() {

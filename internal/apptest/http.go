@@ -65,7 +65,7 @@ func (i *Instance) Do(t testing.TB, method, path, token, body string, headers ..
 	for _, values := range r.Header {
 		secrets.Token(strings.Join(values, " "))
 	}
-	response, err := i.Client.Do(r)
+	response, err := i.client().Do(r)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, response.Body.Close()) }()
 	answer, err := io.ReadAll(response.Body)

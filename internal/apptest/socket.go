@@ -54,7 +54,7 @@ func (i *Instance) Dial(t testing.TB) *Socket {
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(i.URL, "http")+"/v1/ws", &websocket.DialOptions{
-		HTTPClient: i.Client, Subprotocols: []string{"tailroom.v1"}, CompressionMode: websocket.CompressionNoContextTakeover,
+		HTTPClient: i.client(), Subprotocols: []string{"tailroom.v1"}, CompressionMode: websocket.CompressionNoContextTakeover,
 	})
 	require.NoError(t, err)
 	conn.SetReadLimit(-1)

@@ -43,7 +43,7 @@ func (i *Instance) Stream(t testing.TB, token, query string, headers ...string) 
 		r.Header.Set(headers[n], headers[n+1])
 	}
 	secrets.Token(token)
-	response, err := i.Client.Do(r)
+	response, err := i.client().Do(r)
 	require.NoError(t, err)
 	s := &Stream{
 		Header: response.Header, Proto: response.ProtoMajor, cancel: cancel, body: response.Body, lines: bufio.NewReader(response.Body),
