@@ -4,6 +4,7 @@ include tools.env
 
 SQLC := .tools/sqlc-$(SQLC_VERSION)
 GOLANGCI_LINT := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOVULNCHECK := .tools/govulncheck-$(GOVULNCHECK_VERSION)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: help
@@ -43,6 +44,15 @@ soak: postgres ## Work the log for ten minutes with an old snapshot held; ARGS="
 lint: $(GOLANGCI_LINT) ## Check style, mistakes and the direction of the imports
 	$(GOLANGCI_LINT) run ./...
 
+.PHONY: vulncheck
+vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what the code reaches
+	scripts/vulncheck $(GOVULNCHECK)
+
+.PHONY: fuzz
+fuzz: FUZZTIME ?= 1m
+fuzz: ## Run every fuzz test for FUZZTIME, and keep what they come upon
+	scripts/fuzz $(FUZZTIME)
+
 .PHONY: generate
 generate: $(SQLC) ## Generate db/ from queries/ and migrations/
 	$(SQLC) generate
@@ -71,6 +81,7 @@ postgres cc chromium:
 # Tools are built once for each version; sqlc takes minutes.
 $(SQLC): source = github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
 $(GOLANGCI_LINT): source = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
-$(SQLC) $(GOLANGCI_LINT):
+$(GOVULNCHECK): source = golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+$(SQLC) $(GOLANGCI_LINT) $(GOVULNCHECK):
 	GOBIN="$(CURDIR)/$@.new" go install $(source)
 	mv $@.new/* $@ && rmdir $@.new

@@ -17,6 +17,7 @@ import (
 	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx" that golang-migrate uses
 )
 
@@ -29,6 +30,8 @@ const (
 	// Two ints of an advisory lock: the first is "tail", shared by all of
 	// Tailroom's locks, the second says which.
 	lockClass, lockMigrate = 1952541036, 3
+	// insufficientPrivilege is the SQLSTATE of what a role may not do.
+	insufficientPrivilege = "42501"
 )
 
 // ErrDirty says that a migration failed halfway and left its mark. Its file
@@ -55,8 +58,16 @@ func Newest() (uint, error) {
 }
 
 // Up applies every migration that is missing. It waits while another process
-// migrates the same database.
+// migrates the same database. Where none is missing, it needs no right but to
+// read.
 func Up(ctx context.Context, dsn string) error {
+	newest, err := Newest()
+	if err != nil {
+		return err
+	}
+	if version, dirty, err := Status(ctx, dsn); err != nil || version == newest && !dirty {
+		return err
+	}
 	return change(ctx, dsn, func(m *migrate.Migrate) error { return m.Up() })
 }
 
@@ -157,6 +168,10 @@ func with(ctx context.Context, dsn string, fn func(*migrate.Migrate) error) erro
 		return fmt.Errorf("waiting for other migrations: %w", err)
 	}
 	if _, err := conn.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+schema); err != nil {
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == insufficientPrivilege {
+			return fmt.Errorf("the role %s may not migrate the database: let one that owns it run `tailroom migrate up`: %w",
+				conn.Config().User, err)
+		}
 		return fmt.Errorf("creating the schema: %w", err)
 	}
 	m, err := open(dsn)

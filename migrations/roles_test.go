@@ -75,3 +75,19 @@ func TestUp_WithoutTheRightToMakeRoles(t *testing.T) {
 		requireStatus(t, dsn, newest(t), false)
 	}
 }
+
+// An instance's role, which may not migrate, is kept from nothing when there is
+// nothing to do, and told what to do when there is.
+func TestUp_AsAnInstance(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	instance := pgtest.Writer(dsn)
+	require.NotEqual(t, dsn, instance)
+	require.NoError(t, migrations.Up(t.Context(), instance))
+	require.NoError(t, migrations.Down(t.Context(), dsn))
+	err := migrations.Up(t.Context(), instance)
+	require.ErrorContains(t, err, "may not migrate the database: let one that owns it run `tailroom migrate up`")
+	requireStatus(t, dsn, newest(t)-1, false)
+	require.NoError(t, migrations.Up(t.Context(), dsn))
+	require.NoError(t, migrations.Up(t.Context(), instance))
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"testing"
@@ -13,15 +12,13 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
-	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {
-	slog.SetDefault(slog.New(slog.DiscardHandler))
 	for _, name := range []string{"TAILROOM_URL", "TAILROOM_TOKEN", "JWT_SECRET", "DATABASE_URL"} {
 		_ = os.Unsetenv(name) // the developer's own
 	}
-	pgtest.Main(m)
+	apptest.Main(m)
 }
 
 // tailroom runs a command to its end.

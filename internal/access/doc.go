@@ -10,6 +10,8 @@
 // wrong and never repeats the token or what stands in it.
 //
 //	grant.go    Grant, Role: what a token allows
+//	rights.go   the table of what each role may do
+//	narrow.go   what a client says of itself beside its token
 //	token.go    Verifier: token to Grant; the token of a request
 //	key.go      keys: which are strong enough, and for what
 //	keyring.go  the keys that may have signed a token, and its verification

@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -163,6 +165,81 @@ func FuzzPublicKeyFile(f *testing.F) {
 		require.Equal(t, err == nil, len(keys) > 0)
 		for _, k := range keys {
 			require.Error(t, jwt.GetSigningMethod(k.algorithm).Verify("a.b", []byte(strings.Repeat("s", 64)), k.key))
+		}
+	})
+}
+
+// FuzzOrigins holds that a list lets through the origins that are in it, the
+// server's own host, and nothing else, however they are written.
+func FuzzOrigins(f *testing.F) {
+	f.Add("https://app.example.com,http://localhost:5173", "https://app.example.com", "api.example.com")
+	f.Add("https://app.example.com", "https://APP.example.com:443", "api.example.com")
+	f.Add("https://app.example.com", "https://app.example.com.evil.com", "api.example.com")
+	f.Add("file://,null", "null", "localhost:3001")
+	f.Add("", "http://[::1]:80", "[::1]")
+	f.Add("https://a@b", "https://a%2eb", "a.b")
+	f.Fuzz(func(t *testing.T, list, origin, host string) {
+		o, err := ParseOrigins(list)
+		if err != nil {
+			return
+		}
+		again, err := ParseOrigins(o.String())
+		require.NoError(t, err)
+		require.Equal(t, o, again)
+		r := &http.Request{Host: host, Header: http.Header{"Origin": {origin}}}
+		if !o.Allowed(r) || origin == "" || o.listed[anyOrigin] {
+			return
+		}
+		// What is let through says the same as an entry or the host, letter by
+		// letter, but for their case and the scheme's own port.
+		plain := func(s string) string {
+			return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(s, ":443"), ":80"))
+		}
+		_, page, _ := strings.Cut(origin, "://")
+		allowed := []string{plain(host)}
+		for _, entry := range splitList(list) {
+			if _, listed, ok := strings.Cut(entry, "://"); ok {
+				allowed = append(allowed, plain(listed))
+			} else {
+				require.Equal(t, "null", entry)
+				allowed = append(allowed, "") // it has no host
+			}
+		}
+		require.Contains(t, allowed, plain(page))
+	})
+}
+
+// FuzzNarrow holds that whatever a client says of itself takes away.
+func FuzzNarrow(f *testing.F) {
+	f.Add(`"7"`)
+	f.Add(`7`)
+	f.Add(`"branch_7"`)
+	f.Add(`"branch:8"`)
+	f.Add(`"branch_branch_7"`)
+	f.Add(`7.5`)
+	f.Add(`["7"]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var id ID
+		if json.Unmarshal([]byte(text), &id) != nil || id == "" {
+			return
+		}
+		for _, g := range []Grant{
+			{Role: Web, Tenant: "c1", AllBranches: true}, {Role: Web, Tenant: "c1", Branches: []string{"7", "branch_7"}}, {Role: Web, Tenant: "c1"},
+		} {
+			narrowed, err := g.Narrow(id)
+			if err != nil {
+				require.Zero(t, narrowed)
+				continue
+			}
+			require.False(t, narrowed.AllBranches)
+			require.Len(t, narrowed.Branches, 1)
+			for _, room := range narrowed.Rooms() {
+				_, err := g.Room(room)
+				require.NoError(t, err)
+			}
+			again, err := narrowed.Renewed(Grant{Role: Web, Tenant: "c1", AllBranches: true})
+			require.NoError(t, err)
+			require.Equal(t, narrowed, again, "a renewed token is narrowed in the same way")
 		}
 	})
 }

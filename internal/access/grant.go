@@ -37,6 +37,9 @@ type Grant struct {
 	// otherwise it covers company:{Tenant} and the Branches'.
 	AllBranches bool
 	Branches    []string
+	// Narrowed is the branch that the client has asked to be narrowed to; ""
+	// is none.
+	Narrowed string
 	// Expires is when a connection of this grant ends.
 	Expires time.Time
 }
@@ -54,9 +57,9 @@ func (g Grant) Actor() string {
 // changes nothing. A service must name one.
 func (g Grant) Name(company string) (Grant, error) {
 	switch {
-	case company == "" && g.Tenant == "" && g.Role == Service:
+	case company == "" && g.Tenant == "" && rights[g.Role].companies != allCompanies:
 		return Grant{}, problem.New(problem.InvalidParameter,
-			"a platform-wide service token must name the company: companyId").With("path", "companyId")
+			"a platform-wide "+string(g.Role)+" token must name the company: companyId").With("path", "companyId")
 	case company == "" || company == g.Tenant:
 		return g, nil
 	case !g.PlatformWide:

@@ -17,9 +17,6 @@ const leeway = 30 * time.Second
 // everyCompany is the companyId of a platform-wide token.
 const everyCompany = "*"
 
-// platformRoles are the roles that a platform-wide token can have.
-var platformRoles = []Role{Service, Analyst, Admin}
-
 // VerifierConfig says which tokens to believe.
 type VerifierConfig struct {
 	Secrets  [][]byte         // the HS256 keys; a WeakSecret verifies nothing
@@ -111,10 +108,10 @@ func (v *Verifier) grant(c claims, now time.Time) (Grant, error) {
 		g.Expires = g.Expires.Add(leeway)
 	}
 	if c.company == everyCompany {
-		if !slices.Contains(platformRoles, g.Role) {
+		if !slices.Contains(platformRoles(), g.Role) {
 			return Grant{}, problem.New(problem.Forbidden,
 				`only the roles service, analyst and admin can have companyId "*"`).
-				With("allowed", platformRoles)
+				With("allowed", platformRoles())
 		}
 		g.Tenant, g.PlatformWide = "", true
 	}

@@ -82,7 +82,7 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	return c.Middleware(mux), nil
+	return protect(c.Middleware(mux)), nil
 }
 
 // byMethod tells who uses the wrong method which are right.

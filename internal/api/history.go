@@ -277,6 +277,6 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) shows(grant access.Grant, e *event.Event) bool {
-	known := a.Catalog.Known(e.Namespace) == nil || e.Namespace == event.System && grant.Role == access.Admin
+	known := a.Catalog.Known(e.Namespace) == nil || e.Namespace == event.System && grant.MayOperate()
 	return known && grant.Sees(e)
 }

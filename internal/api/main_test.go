@@ -8,10 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/apptest"
-	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apptest.Main(m) }
 
 // tick is how often a test looks for what must come.
 const tick = 20 * time.Millisecond

@@ -20,6 +20,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/api"
 	"github.com/tailroom/tailroom/internal/catalog"
+	"github.com/tailroom/tailroom/internal/certificate"
 	"github.com/tailroom/tailroom/internal/config"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
@@ -49,6 +50,7 @@ type App struct {
 	listener net.Listener
 	server   *http.Server
 	keys     *access.KeySet // of JWKS_URL, or nil
+	shown    *certificate.Keeper // nil without TLS
 
 	live, queries, appends *pgxpool.Pool
 	log                    *eventlog.Log // on live
@@ -195,6 +197,9 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	if err := a.openTLS(registry); err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	a.listener, err = lc.Listen(ctx, "tcp", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
 	return err
@@ -210,7 +215,7 @@ func (a *App) URL() string {
 	if err != nil {
 		panic("app: a TCP address without a port: " + err.Error())
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return a.scheme() + "://" + net.JoinHostPort(host, port)
 }
 
 // Run serves until ctx ends or something cannot go on, then drains. It returns
@@ -234,11 +239,14 @@ func (a *App) Run(ctx context.Context) error {
 	defer resign()
 	g.Go(func() error { return a.relay.Run(relaying) })
 	g.Go(func() error {
-		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := a.serve(); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving HTTP: %w", err)
 		}
 		return nil
 	})
+	if a.shown != nil {
+		g.Go(func() error { return a.shown.Run(life) })
+	}
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -11,4 +11,5 @@
 //
 //	app.go    App: Build, Run
 //	pools.go  connections to PostgreSQL
+//	tls.go    HTTPS
 package app

@@ -4,9 +4,9 @@
 package apptest
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"syscall"
@@ -30,18 +30,21 @@ const Patience = 30 * time.Second
 
 // Instance is a running instance.
 type Instance struct {
-	URL  string
-	stop context.CancelFunc
-	done chan struct{}
+	URL string
+	// Client is what it is spoken to with; nil is this package's.
+	Client *http.Client
+	stop   context.CancelFunc
+	done   chan struct{}
 }
 
 // Start runs an instance on a database until the test ends. Settings are given
-// as in an environment, such as "TAILROOM_HEARTBEAT=50ms".
+// as in an environment, such as "TAILROOM_HEARTBEAT=50ms". The instance's role is
+// a member of tailroom_writer and of nothing else, unless the address or a setting
+// names another than the superuser.
 func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	t.Helper()
-	slog.SetLogLoggerLevel(slog.LevelWarn) // what tests cause on purpose is not news
 	environ = append([]string{
-		"DATABASE_URL=" + dsn, "JWT_SECRET=" + Secret, "TAILROOM_HOST=127.0.0.1", "PORT=0", "TAILROOM_MIGRATE=off",
+		"DATABASE_URL=" + pgtest.Writer(dsn), "JWT_SECRET=" + Secret, "TAILROOM_HOST=127.0.0.1", "PORT=0", "TAILROOM_MIGRATE=off",
 		"TAILROOM_DRAIN_TIMEOUT=1s",
 	}, environ...)
 	c, err := config.Load(environ, pflag.NewFlagSet("test", pflag.ContinueOnError), config.Database, config.Tokens)
@@ -59,6 +62,8 @@ func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	t.Cleanup(i.Stop)
 	return i
 }
+
+func (i *Instance) client() *http.Client { return cmp.Or(i.Client, Client) }
 
 // Stop shuts the instance down as SIGTERM does, and waits for it.
 func (i *Instance) Stop() {
@@ -92,6 +97,7 @@ func TokenUntil(t testing.TB, expires time.Time, role access.Role, company strin
 		IssuedAt: time.Now().Add(-time.Minute), Expires: expires,
 	})
 	require.NoError(t, err)
+	secrets.Token(token)
 	return token
 }
 

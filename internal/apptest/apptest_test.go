@@ -7,10 +7,9 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
-	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apptest.Main(m) }
 
 // The thin path through all of it: published on one instance, delivered on the
 // other, resumed on the first.

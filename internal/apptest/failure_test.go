@@ -71,7 +71,7 @@ func TestFailure_NotificationsSwallowed(t *testing.T) {
 	dsn := pgtest.Database(t)
 	proxy := pgproxy.Start(t, dsn)
 	writer := apptest.Start(t, dsn)
-	deaf := apptest.Start(t, dsn, "TAILROOM_LISTEN_DATABASE_URL="+proxy.DSN(), "TAILROOM_POLL_INTERVAL=500ms")
+	deaf := apptest.Start(t, dsn, "TAILROOM_LISTEN_DATABASE_URL="+pgtest.Writer(proxy.DSN()), "TAILROOM_POLL_INTERVAL=500ms")
 	awaitNotifications(t, deaf, "listening")
 	service := apptest.Token(t, access.Service, "c1")
 	socket, _ := deaf.Hello(t, apptest.Token(t, access.Web, "c1"), "now", `[{"namespace":"/orders"}]`)

@@ -39,7 +39,8 @@ func TestRetention_TellsLateClients(t *testing.T) {
 	}
 	before.Stop()
 
-	i := apptest.Start(t, dsn, append([]string{"RETENTION=30d,2MiB"}, tinyWindow...)...)
+	_, owner := pgtest.Login(t, dsn, "tailroom_owner")
+	i := apptest.Start(t, owner, append([]string{"RETENTION=30d,2MiB"}, tinyWindow...)...)
 	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_dropped_total") >= 2 },
 		apptest.Patience, apptest.Patience/1000)
 	layout, err := eventlog.New(pool).Layout(t.Context())

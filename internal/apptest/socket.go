@@ -54,7 +54,7 @@ func (i *Instance) Dial(t testing.TB) *Socket {
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(i.URL, "http")+"/v1/ws", &websocket.DialOptions{
-		HTTPClient: Client, Subprotocols: []string{"tailroom.v1"}, CompressionMode: websocket.CompressionNoContextTakeover,
+		HTTPClient: i.client(), Subprotocols: []string{"tailroom.v1"}, CompressionMode: websocket.CompressionNoContextTakeover,
 	})
 	require.NoError(t, err)
 	conn.SetReadLimit(-1)
@@ -80,6 +80,7 @@ func (i *Instance) Hello(t testing.TB, token, cursor, subscribe string) (*Socket
 // Send writes a text message as it is.
 func (s *Socket) Send(t testing.TB, text string) {
 	t.Helper()
+	secrets.Token(text)
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	require.NoError(t, s.Conn.Write(ctx, websocket.MessageText, []byte(text)))
@@ -110,6 +111,7 @@ func (s *Socket) Read(t testing.TB) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
+	secrets.Look("a message", data)
 	m := Message{Raw: data}
 	require.NoError(t, json.Unmarshal(data, &m), string(data))
 	return m, nil

@@ -17,6 +17,7 @@ import (
 // for with Next stays in the sockets' buffers.
 type Stream struct {
 	Header http.Header
+	Proto  int // the version of HTTP: 1 or 2
 	cancel context.CancelFunc
 	body   io.ReadCloser
 	lines  *bufio.Reader
@@ -44,9 +45,12 @@ func (i *Instance) Stream(t testing.TB, token, query string, headers ...string) 
 	for n := 0; n+1 < len(headers); n += 2 {
 		r.Header.Set(headers[n], headers[n+1])
 	}
-	response, err := Client.Do(r)
+	secrets.Token(token)
+	response, err := i.client().Do(r)
 	require.NoError(t, err)
-	s := &Stream{Header: response.Header, cancel: cancel, body: response.Body, lines: bufio.NewReader(response.Body)}
+	s := &Stream{
+		Header: response.Header, Proto: response.ProtoMajor, cancel: cancel, body: response.Body, lines: bufio.NewReader(response.Body),
+	}
 	t.Cleanup(s.Close)
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(response.Body)
@@ -80,6 +84,7 @@ func (s *Stream) Next(t testing.TB) (Block, error) {
 			return b, err
 		}
 		b.Raw += line
+		secrets.Look("an event stream", []byte(line))
 		if line == "\n" {
 			if b.Raw != ":\n\n" {
 				s.until = time.Time{}

@@ -73,9 +73,6 @@ func buildNamespace(m member) (*Namespace, error) {
 	return n, nil
 }
 
-// publishers are the roles that may publish at all.
-var publishers = []access.Role{access.Web, access.DesktopApp, access.Service, access.Admin}
-
 func buildType(namespace string, m member) (*Type, error) {
 	if err := checkTypeName(m.key); err != nil {
 		return nil, err
@@ -96,7 +93,7 @@ func buildType(namespace string, m member) (*Type, error) {
 		return nil, fmt.Errorf("schemaVersion: is %d, it counts from 1", t.SchemaVersion)
 	}
 	for _, role := range t.Publish {
-		if !slices.Contains(publishers, role) {
+		if publishers := access.Publishers(); !slices.Contains(publishers, role) {
 			return nil, fmt.Errorf("publish: no role %q publishes; those that can are %v", role, publishers)
 		}
 	}

@@ -30,16 +30,7 @@ type Type struct {
 }
 
 // MayPublish reports whether tokens of this role may publish the type.
-func (t *Type) MayPublish(role access.Role) bool {
-	switch role {
-	case access.Service, access.Admin:
-		return true
-	case access.Analyst:
-		return false
-	default:
-		return slices.Contains(t.Publish, role)
-	}
-}
+func (t *Type) MayPublish(role access.Role) bool { return role.MayPublish(t.Publish) }
 
 // Value is data that passed Validate, decoded for the templates.
 type Value struct{ fields map[string]any }

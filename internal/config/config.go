@@ -42,6 +42,9 @@ type Config struct {
 	ClusterSecret         Secret // "" is derived from JWTSecret
 	ClusterSecretPrevious Secret // accepted as well
 
+	TLSCertFile string // "" is HTTP without TLS
+	TLSKeyFile  string // and this too
+
 	LogLevel  slog.Level
 	LogFormat string // "json" or "text"
 
@@ -122,6 +125,10 @@ func consistent(c Config) error {
 		return errors.New("TAILROOM_MAX_EVENT_BYTES is more than TAILROOM_MAX_MESSAGE_BYTES: no message could hold such an event")
 	case c.MaxEventBytes > c.WindowBytes:
 		return errors.New("TAILROOM_MAX_EVENT_BYTES is more than TAILROOM_WINDOW_BYTES: the window could not hold such an event")
+	case c.TLSCertFile != "" && c.TLSKeyFile == "":
+		return errors.New("TLS_CERT_FILE is set without TLS_KEY_FILE: TLS needs both, plain HTTP neither")
+	case c.TLSCertFile == "" && c.TLSKeyFile != "":
+		return errors.New("TLS_KEY_FILE is set without TLS_CERT_FILE: TLS needs both, plain HTTP neither")
 	}
 	return nil
 }

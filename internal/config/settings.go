@@ -46,6 +46,9 @@ func settings(c *Config) []setting {
 		{"CLUSTER_SECRET", "", "`secret` that the instances share and sign tickets with, of at least 32 bytes (default: derived from JWT_SECRET)", secret(&c.ClusterSecret, strongSecret)},
 		{"TAILROOM_CLUSTER_SECRET_PREVIOUS", "", "`secret` of before, accepted as well while its tickets live", secret(&c.ClusterSecretPrevious, strongSecret)},
 
+		{"TLS_CERT_FILE", "", "PEM `file` of the certificate and its chain, for HTTPS; read again when it changes", text(&c.TLSCertFile)},
+		{"TLS_KEY_FILE", "", "PEM `file` of the certificate's key", text(&c.TLSKeyFile)},
+
 		{"LOG_LEVEL", "info", "least `level` to log: debug, info, warn or error", logLevel(&c.LogLevel)},
 		{"LOG_FORMAT", "json", "`format` of the log: text or json", choice(&c.LogFormat, "text", "json")},
 

@@ -11,7 +11,7 @@ import (
 
 // notHere are the protocol's settings that this version does not have.
 var notHere = []string{
-	"TRUSTED_PROXIES", "SOCKETIO_TOKEN_EXPIRY", "TLS_CERT_FILE", "TLS_KEY_FILE", "TAILROOM_ADVERTISE_URL",
+	"TRUSTED_PROXIES", "SOCKETIO_TOKEN_EXPIRY", "TAILROOM_ADVERTISE_URL",
 }
 
 // clientNames are variables of the command line's clients.

@@ -38,7 +38,7 @@ func (s *Server) initdb(ctx context.Context, dir, locale string) error {
 		return err
 	}
 	args := []string{
-		"--pgdata", dir, "--username", role, "--auth", "trust",
+		"--pgdata", dir, "--username", Superuser, "--auth", "trust",
 		"--encoding", "UTF8", "--locale", locale,
 	}
 	if !s.cfg.Durable {

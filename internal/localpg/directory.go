@@ -15,7 +15,8 @@ const (
 	// directory asked for.
 	fallbackHome = "/var/lib/tailroom"
 
-	// port is part of the socket's name and of nothing else.
+	// port is part of the socket's name, and of nothing else unless the settings
+	// say otherwise.
 	port = "5432"
 
 	// longestSocket fits into a socket address of Linux (107) and macOS (103).
@@ -71,7 +72,7 @@ func unlockHome(file *os.File) {
 func makeSocketDir(who account, data string) (string, error) {
 	name := "tailroom-" + shortHash(data)
 	dir := filepath.Join(os.TempDir(), name)
-	if len(filepath.Join(dir, ".s.PGSQL."+port)) > longestSocket || !who.canEnter(os.TempDir()) {
+	if len(filepath.Join(dir, ".s.PGSQL.65535")) > longestSocket || !who.canEnter(os.TempDir()) {
 		dir = "/tmp/" + name
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {

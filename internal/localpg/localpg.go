@@ -28,6 +28,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,11 +43,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// role is the superuser, and database the one that Start makes.
-const (
-	role     = "tailroom"
-	database = "tailroom"
-)
+// Superuser is the role that a server is made with.
+const Superuser = "tailroom"
+
+// database is the one that Start makes.
+const database = "tailroom"
 
 // pollInterval is how often Start looks again at what sends no signal.
 const pollInterval = 20 * time.Millisecond
@@ -138,10 +139,12 @@ func (s *Server) start(ctx context.Context) (err error) {
 // URL is the address of one of the server's databases, for pgx and for psql.
 // The database that every server has is "tailroom".
 func (s *Server) URL(database string) string {
-	query := url.Values{"host": {s.sockets}, "port": {port}, "sslmode": {"disable"}}
-	u := url.URL{Scheme: "postgres", User: url.User(role), Path: "/" + database, RawQuery: query.Encode()}
+	query := url.Values{"host": {s.sockets}, "port": {s.port()}, "sslmode": {"disable"}}
+	u := url.URL{Scheme: "postgres", User: url.User(Superuser), Path: "/" + database, RawQuery: query.Encode()}
 	return u.String()
 }
+
+func (s *Server) port() string { return cmp.Or(s.cfg.Settings["port"], port) }
 
 // Program is a command that runs one of PostgreSQL's own programs, such as
 // pg_basebackup, of the server's version and as its operating system user.

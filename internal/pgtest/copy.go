@@ -27,9 +27,14 @@ func Dir(t testing.TB) string {
 // are none. It is stopped when the test ends.
 func ServerIn(t testing.TB, dir string) *localpg.Server {
 	t.Helper()
+	return start(t, config(dir))
+}
+
+func start(t testing.TB, c localpg.Config) *localpg.Server {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	server, err := localpg.Start(ctx, config(dir))
+	server, err := localpg.Start(ctx, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stop(server)) })
 	return server

@@ -10,7 +10,33 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/localpg"
 )
+
+// writer is a role that may log in, and is a member of tailroom_writer and of
+// nothing else. Every server has it that this package has migrated.
+const writer = "writer_for_tests"
+
+// WriterPassword stands in the addresses of Writer. The servers ask for none,
+// but it must appear nowhere.
+const WriterPassword = "the-password-of-a-writer-for-tests"
+
+const makeWriter = `DO $$ BEGIN
+	CREATE ROLE ` + writer + ` LOGIN IN ROLE tailroom_writer;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
+
+// Writer is the address of a database for the role that an instance needs: a
+// mere member of tailroom_writer. dsn is that of the superuser; another role's
+// is returned as it is.
+func Writer(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil || u.User.Username() != localpg.Superuser {
+		return dsn
+	}
+	u.User = url.UserPassword(writer, WriterPassword)
+	return u.String()
+}
 
 var logins atomic.Int64
 

@@ -37,7 +37,7 @@ const patience = time.Minute
 
 // Main runs the tests, stops the server and fails if a goroutine is left that
 // no option excuses. It does not return.
-func Main(m *testing.M, options ...goleak.Option) {
+func Main(m interface{ Run() int }, options ...goleak.Option) {
 	code := m.Run()
 	err := suite.stop()
 	if err == nil && code == 0 {
@@ -77,6 +77,7 @@ func DatabaseOn(t testing.TB, server *localpg.Server) string {
 	name := newName()
 	execute(t, server, "CREATE DATABASE "+name)
 	require.NoError(t, migrations.Up(t.Context(), server.URL(name)))
+	execute(t, server, makeWriter)
 	return server.URL(name)
 }
 

@@ -70,6 +70,9 @@ func makeTemplate(ctx context.Context, server *localpg.Server) error {
 	if err := migrations.Up(ctx, server.URL(template)); err != nil {
 		return fmt.Errorf("migrating the template database: %w", err)
 	}
+	if _, err := conn.Exec(ctx, makeWriter); err != nil {
+		return err
+	}
 	_, err = conn.Exec(ctx, "ALTER DATABASE "+template+" ALLOW_CONNECTIONS false")
 	return err
 }

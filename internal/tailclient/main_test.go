@@ -11,11 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/apptest"
-	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/tailclient"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apptest.Main(m) }
 
 // switchboard is what stands before the instances: it connects to one of them,
 // or to none, and can cut what is connected.

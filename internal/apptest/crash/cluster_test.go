@@ -165,7 +165,7 @@ func (c *cluster) newInstance(t *testing.T, number int) *instance {
 	i.url = "http://127.0.0.1:" + port
 	i.environ = append([]string{
 		"PORT=" + port, "INSTANCE_ID=" + fmt.Sprint("i", number), "JWT_SECRET=" + apptest.Secret,
-		"DATABASE_URL=" + i.appends.DSN(), "TAILROOM_LISTEN_DATABASE_URL=" + i.listen.DSN(), "GORACE=halt_on_error=1",
+		"DATABASE_URL=" + pgtest.Writer(i.appends.DSN()), "TAILROOM_LISTEN_DATABASE_URL=" + pgtest.Writer(i.listen.DSN()), "GORACE=halt_on_error=1",
 	}, settings...)
 	ctx, cancel := context.WithCancel(context.Background())
 	supervised := make(chan struct{})
@@ -325,6 +325,7 @@ type tail struct {
 }
 
 func (l *tail) Write(line []byte) (int, error) {
+	apptest.Look("an instance's log", line)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines.Write(line)

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/apptest/load"
-	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
 var (
@@ -24,7 +24,7 @@ var (
 // drawnSteps is how many steps a drawn round has.
 const drawnSteps = 5
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apptest.Main(m) }
 
 // Whatever happens, in the end everybody has got what is in the log, and in the
 // log is what was promised.

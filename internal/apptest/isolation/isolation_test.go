@@ -21,7 +21,7 @@ import (
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apptest.Main(m) }
 
 const everything = `[{"namespace":"/orders"},{"namespace":"/availability"},{"namespace":"/printing-ws"}]`
 

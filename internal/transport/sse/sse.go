@@ -71,7 +71,7 @@ func New(c Config) *Handler {
 
 // ServeHTTP streams until the client leaves or the session ends.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s := &stream{handler: h, w: w, control: http.NewResponseController(w)}
+	s := &stream{handler: h, w: w, control: http.NewResponseController(w), multiplexed: r.ProtoMajor >= 2}
 	opened, err := h.open(r, s)
 	if err != nil {
 		problem.From(err).Write(w)
@@ -135,6 +135,11 @@ type stream struct {
 	control *http.ResponseController
 	given   event.Cursor // the id the client has
 	buf     []byte
+	// deadline is the last write's.
+	deadline time.Time
+	// multiplexed: HTTP/2, where a deadline that passes ends the stream, also
+	// when nothing is being written.
+	multiplexed bool
 }
 
 // Send writes a session's frame.
@@ -205,7 +210,8 @@ func appendControl(b []byte, name string, data map[string]any) []byte {
 // fails with session.Slow when the peer did not take a slice in that time.
 func (s *stream) write(b []byte) error {
 	err := s.writeSlices(b)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	// HTTP/2 only says that the stream was reset.
+	if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && s.multiplexed && time.Now().After(s.deadline) {
 		return session.Slow
 	}
 	return err
@@ -213,12 +219,16 @@ func (s *stream) write(b []byte) error {
 
 func (s *stream) writeSlices(b []byte) error {
 	for part := range slices.Chunk(b, writeSlice) {
-		if err := s.control.SetWriteDeadline(time.Now().Add(s.handler.WriteTimeout)); err != nil {
+		s.deadline = time.Now().Add(s.handler.WriteTimeout)
+		if err := s.control.SetWriteDeadline(s.deadline); err != nil {
 			return err
 		}
 		if _, err := s.w.Write(part); err != nil {
 			return err
 		}
 	}
-	return s.control.Flush()
+	if err := s.control.Flush(); err != nil || !s.multiplexed {
+		return err
+	}
+	return s.control.SetWriteDeadline(time.Time{})
 }

@@ -12,11 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/apptest"
-	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/transport/transporttest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apptest.Main(m) }
 
 func TestSuite(t *testing.T) {
 	t.Parallel()

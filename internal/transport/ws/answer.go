@@ -63,11 +63,8 @@ func (c *conn) follow(m *message) *problem.Error {
 // renew puts the session under a new token of the same subject and company.
 func (c *conn) renew(ctx context.Context, m *message) {
 	grant, err := c.handler.Verify(m.Token)
-	if err == nil && grant.PlatformWide {
-		grant, err = grant.Name(c.grant.Tenant)
-	}
-	if err == nil && (grant.Subject != c.grant.Subject || grant.Tenant != c.grant.Tenant) {
-		err = problem.New(problem.Forbidden, "a renewed token must have the same subject and company")
+	if err == nil {
+		grant, err = c.grant.Renewed(grant)
 	}
 	if err != nil {
 		c.reply(m.Ref, err, nil)

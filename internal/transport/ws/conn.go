@@ -176,7 +176,10 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	if err != nil {
 		return err
 	}
-	if grant, err = grant.Name(m.CompanyID); err != nil {
+	if grant, err = grant.Name(string(m.CompanyID)); err != nil {
+		return err
+	}
+	if grant, err = grant.Narrow(m.BranchID); err != nil {
 		return err
 	}
 	list, err := m.subscriptions()

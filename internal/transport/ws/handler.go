@@ -83,14 +83,13 @@ func (h *Handler) Close(ctx context.Context) {
 	h.conns.Wait()
 }
 
-// cut closes the network connections that are meant: whoever reads or writes
-// them goes on with an error.
+// cut ends the connections that are meant.
 func (h *Handler) cut(meant func(*conn) bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.open {
 		if meant(c) {
-			_ = c.line.Conn.Close()
+			c.line.cut()
 		}
 	}
 }

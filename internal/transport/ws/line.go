@@ -3,6 +3,7 @@ package ws
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -27,12 +28,18 @@ const (
 // about 10 KB/s at the usual one.
 const bytesPerBeat = 256 << 10
 
+// secureSlice is how much TLS is given at once, the size of its records. Under
+// a deadline that passes it cannot go on where it was, so that a client must
+// take so much, not one byte, within the timeout.
+const secureSlice = 16 << 10
+
 // line is the network connection under a WebSocket. Every Write is whole
 // frames: the session's, or one control frame of the library's.
 type line struct {
 	net.Conn
 	early   io.Reader // what the client sent before the upgrade was done
 	timeout time.Duration
+	secure  bool // Conn is TLS
 
 	mu       sync.Mutex
 	deadline time.Time // the one set on Conn
@@ -79,7 +86,8 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err := conn.SetDeadline(time.Time{}); err != nil { // the server's own are over
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	c.line = &line{Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout}
+	_, secure := conn.(*tls.Conn)
+	c.line = &line{Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout, secure: secure}
 	return c.line, bufio.NewReadWriter(bufio.NewReaderSize(c.line, readBuffer), bufio.NewWriterSize(c.line, writeBuffer)), nil
 }
 
@@ -141,33 +149,48 @@ func (l *line) finish() {
 // write keeps the deadline between one and two timeouts away while bytes flow,
 // so that most writes set none. The caller holds mu.
 func (l *line) write(p []byte) (written int, err error) {
-	start := time.Now()
-	if l.deadline.Sub(start) < l.timeout {
-		if err := l.extend(start); err != nil {
-			return 0, err
-		}
-	}
 	for {
-		n, err := l.Conn.Write(p[written:])
+		if err := l.extend(time.Now()); err != nil {
+			return written, err
+		}
+		part := p[written:]
+		if l.secure {
+			part = part[:min(len(part), secureSlice)]
+		}
+		n, err := l.Conn.Write(part)
 		written += n
 		l.unheard.Add(int64(n))
 		switch {
-		case err == nil:
+		case err == nil && written == len(p):
 			return written, nil
+		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return written, err
-		case n == 0:
+		case n == 0 || l.secure:
 			return written, session.Slow
-		}
-		if err := l.extend(time.Now()); err != nil {
-			return written, err
+		default:
+			l.deadline = time.Time{} // it has passed, and bytes flow
 		}
 	}
 }
 
+// extend sets a deadline unless the one that is set is far enough away.
 func (l *line) extend(now time.Time) error {
+	if l.deadline.Sub(now) >= l.timeout {
+		return nil
+	}
 	l.deadline = now.Add(2 * l.timeout)
 	return l.SetWriteDeadline(l.deadline)
+}
+
+// cut closes the network connection: whoever reads or writes goes on with an
+// error. TLS would first say goodbye, and wait for a peer who does not read.
+func (l *line) cut() {
+	if secure, ok := l.Conn.(*tls.Conn); ok {
+		_ = secure.NetConn().Close()
+		return
+	}
+	_ = l.Conn.Close()
 }
 
 // answer writes a pong, or leaves it to the write that is under way: whoever

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
@@ -20,7 +21,8 @@ type message struct {
 	Type        string                 `json:"type"`
 	Ref         json.RawMessage        `json:"ref"`
 	Token       string                 `json:"token"`
-	CompanyID   string                 `json:"companyId"`
+	CompanyID   access.ID              `json:"companyId"`
+	BranchID    access.ID              `json:"branchId"`
 	Cursor      string                 `json:"cursor"` // null and "" are now
 	Subscribe   []subscription         `json:"subscribe"`
 	Unsubscribe []session.Subscription `json:"unsubscribe"`

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/internal/apptest/certtest"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -122,5 +124,51 @@ func TestLine_IsAlive(t *testing.T) {
 		send(bytesPerBeat - 1)
 		require.True(t, l.alive())
 		require.False(t, l.alive())
+	})
+}
+
+// newSecureLine is newLine over TLS: what the peer has not read stays with us.
+func newSecureLine(t *testing.T, timeout time.Duration) (*line, *tls.Conn) {
+	t.Helper()
+	authority := certtest.NewAuthority(t)
+	pair, err := tls.X509KeyPair(authority.Sign(t, time.Now().Add(time.Hour), "localhost"))
+	require.NoError(t, err)
+	ours, theirs := net.Pipe()
+	server := tls.Server(ours, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	client := tls.Client(theirs, &tls.Config{RootCAs: authority.Pool, ServerName: "localhost", MinVersion: tls.VersionTLS12})
+	t.Cleanup(func() { _ = errors.Join(ours.Close(), theirs.Close()) })
+	shaken := make(chan error)
+	go func() { shaken <- client.Handshake() }()
+	require.NoError(t, server.Handshake())
+	require.NoError(t, <-shaken)
+	return &line{Conn: server, timeout: timeout, secure: true}, client
+}
+
+// Over TLS a client that takes 16 KiB in every timeout is not slow, however
+// much is sent at once. One that takes nothing is, and to cut it waits for
+// nobody.
+func TestLine_OverTLS(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Second
+		l, peer := newSecureLine(t, timeout)
+		go func() { // what the server says after the handshake is read by the first of these
+			for range 40 {
+				<-time.After(timeout * 9 / 10)
+				_, _ = io.CopyN(io.Discard, peer, secureSlice)
+			}
+		}()
+		since := time.Now()
+		require.NoError(t, l.send(make([]byte, 40*secureSlice)))
+		require.Greater(t, time.Since(since), 30*timeout)
+
+		since = time.Now()
+		require.ErrorIs(t, l.send(make([]byte, 2*secureSlice)), session.Slow)
+		require.LessOrEqual(t, time.Since(since), 4*timeout)
+		since = time.Now()
+		l.cut()
+		require.Zero(t, time.Since(since))
+		_, err := peer.Read(make([]byte, 1))
+		require.Error(t, err)
 	})
 }
