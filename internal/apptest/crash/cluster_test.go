@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,14 +37,16 @@ type cluster struct {
 	server    *localpg.Server
 	machine   *machine
 	program   string
-	dsn       string // of the log, past the proxies
+	settings  []string // of the instances and of verify
+	dsn       string   // of the log, past the proxies
 	instances []*instance
 }
 
 // newCluster runs a cluster until the test ends.
-func newCluster(t *testing.T, program string, size int) *cluster {
+func newCluster(t *testing.T, program string, s *script) *cluster {
 	t.Helper()
 	c := &cluster{program: program, machine: newMachine(t)}
+	c.settings = append(slices.Clone(settings), "TAILROOM_ID_WINDOW="+s.idWindow().String())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var err error
@@ -61,8 +64,9 @@ func newCluster(t *testing.T, program string, size int) *cluster {
 		require.NoError(t, c.server.Stop(ctx))
 	})
 	c.dsn = pgtest.DatabaseOn(t, c.server)
-	require.NoError(t, c.execute(ctx, fmt.Sprintf("UPDATE tailroom.log SET partition_size = %d; %s", partitionSize, businessTable)))
-	for n := range size {
+	require.NoError(t, c.execute(ctx, fmt.Sprintf(`UPDATE tailroom.log SET partition_size = %d, ids_rotated_at = now() - interval '40 s'; %s`,
+		partitionSize, businessTable))) // so that ids rotate in a short round too, where that may be
+	for n := range s.instances {
 		c.instances = append(c.instances, c.newInstance(t, n))
 	}
 	return c
@@ -81,7 +85,7 @@ func (c *cluster) awaitWell(ctx context.Context) error {
 // verify lets the log prove itself.
 func (c *cluster) verify(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, c.program, "verify", "--quiet")
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+c.dsn)
+	cmd.Env = append(append(os.Environ(), c.settings...), "DATABASE_URL="+c.dsn)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("tailroom verify: %w: %s", err, out)
 	}

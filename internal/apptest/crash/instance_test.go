@@ -45,7 +45,7 @@ func (c *cluster) newInstance(t *testing.T, number int) *instance {
 	i.environ = append([]string{
 		"PORT=" + port, "INSTANCE_ID=" + fmt.Sprint("i", number), "JWT_SECRET=" + apptest.Secret,
 		"DATABASE_URL=" + i.appends.DSN(), "TAILROOM_LISTEN_DATABASE_URL=" + i.listen.DSN(), "GORACE=halt_on_error=1",
-	}, settings...)
+	}, c.settings...)
 	ctx, cancel := context.WithCancel(context.Background())
 	supervised := make(chan struct{})
 	go func() {
