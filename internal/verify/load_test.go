@@ -181,7 +181,7 @@ func (r *rig) maintain(ctx context.Context) error {
 
 // openEpoch opens an epoch that takes over what was appended last.
 func (r *rig) openEpoch(ctx context.Context) error {
-	_, err := r.pool.Exec(ctx, "SELECT tailroom.epoch_open((SELECT last_value - $1::integer FROM tailroom.positions), 1, 'a test')",
+	_, err := r.pool.Exec(ctx, "SELECT tailroom.epoch_open((SELECT greatest(last_value - $1::integer, 0) FROM tailroom.positions), 1, 'a test')",
 		[...]int{20, 100, 1000}[rand.IntN(3)])
 	return err
 }
