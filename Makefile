@@ -34,7 +34,7 @@ crash: postgres cc ## Break everything at random, and look at the log; ROUNDS=n 
 
 .PHONY: bench
 bench: postgres ## Run the benchmarks; ARGS="-count 6" and the like
-	go test -run '^$$' -bench . -benchmem $(ARGS) ./...
+	go test -run '^$$' -bench . -benchmem -timeout 1h $(ARGS) ./...
 
 .PHONY: soak
 soak: postgres ## Work the log for ten minutes with an old snapshot held; ARGS="-soak 1h" for longer

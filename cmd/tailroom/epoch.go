@@ -6,15 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/tailroom/tailroom/internal/config"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
 )
@@ -129,18 +126,4 @@ needs the rights of tailroom_owner or tailroom_writer.`,
 	cmd.Flags().StringVar(&reason, "reason", "", "what happened, in words that are kept")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
-}
-
-// withLog runs fn on the log of DATABASE_URL.
-func withLog(cmd *cobra.Command, fn func(context.Context, *eventlog.Log) error) error {
-	c, err := config.Load(os.Environ(), cmd.Flags(), config.Database)
-	if err != nil {
-		return err
-	}
-	pool, err := pgxpool.New(cmd.Context(), string(c.DatabaseURL))
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	return fn(cmd.Context(), eventlog.New(pool))
 }

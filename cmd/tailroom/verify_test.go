@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/url"
 	"testing"
 	"time"
 
@@ -75,18 +74,9 @@ func TestVerify(t *testing.T) {
 // has no log.
 func TestVerify_SaysWhyItCannot(t *testing.T) {
 	dsn, pool := verifiable(t)
-	exec(t, pool, `CREATE ROLE verify_nobody LOGIN; CREATE ROLE verify_reader LOGIN IN ROLE tailroom_reader;
-		CREATE ROLE verify_owner LOGIN IN ROLE tailroom_owner`)
-	t.Cleanup(func() {
-		_, err := pool.Exec(context.Background(), "DROP ROLE verify_nobody, verify_reader, verify_owner")
-		require.NoError(t, err)
-	})
-	as := func(role string) string {
-		address, err := url.Parse(dsn)
-		require.NoError(t, err)
-		address.User = url.User(role)
-		return address.String()
-	}
+	_, nobody := pgtest.Login(t, dsn)
+	name, reader := pgtest.Login(t, dsn, "tailroom_reader")
+	_, owner := pgtest.Login(t, dsn, "tailroom_owner")
 	cannot := func(want, dsn string, args ...string) {
 		t.Setenv("DATABASE_URL", dsn)
 		out, _, err := tailroom(t.Context(), nil, append([]string{"verify"}, args...)...)
@@ -94,13 +84,12 @@ func TestVerify_SaysWhyItCannot(t *testing.T) {
 		require.Equal(t, 2, exitStatus(err), "no fault was found")
 		require.Empty(t, out)
 	}
-	t.Setenv("DATABASE_URL", as("verify_owner"))
+	t.Setenv("DATABASE_URL", owner)
 	_, _, err := tailroom(t.Context(), nil, "verify")
 	require.NoError(t, err)
-	cannot("the role verify_reader may not read tailroom.positions, tailroom.recent_ids_0, tailroom.recent_ids_1: "+
-		"to verify the log takes the rights of its owner. Let an administrator run `GRANT tailroom_owner TO \"verify_reader\"`",
-		as("verify_reader"))
-	cannot("may not read tailroom.events, tailroom.positions", as("verify_nobody"))
+	cannot("the role "+name+" may not read tailroom.positions, tailroom.recent_ids_0, tailroom.recent_ids_1: "+
+		"to verify the log takes the rights of its owner. Let an administrator run `GRANT tailroom_owner TO \""+name+"\"`", reader)
+	cannot("may not read tailroom.events, tailroom.positions", nobody)
 	exec(t, pool, "DROP TABLE tailroom.recent_ids_1 CASCADE")
 	cannot("or one of an older version: it lacks tailroom.recent_ids_1. Run `tailroom migrate up`", dsn)
 	exec(t, pool, "DROP SCHEMA tailroom CASCADE")

@@ -322,35 +322,24 @@ type publisher struct {
 
 // post publishes a body once.
 func (p *publisher) post(ctx context.Context, i *apptest.Instance, body string) (int, []apptest.Receipt, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, i.URL+"/v1/events", strings.NewReader(body))
-	if err != nil {
-		return 0, nil, err
-	}
-	r.Header.Set("Authorization", "Bearer "+p.token)
-	r.Header.Set("Content-Type", "application/json")
-	response, err := apptest.Client.Do(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(response.Body)
+	answer, err := i.Request(ctx, http.MethodPost, "/v1/events", p.token, body, "Content-Type", "application/json")
 	if err != nil {
 		return 0, nil, err
 	}
 	var published struct {
 		Events []apptest.Receipt `json:"events"`
 	}
-	switch response.StatusCode {
+	switch answer.Status {
 	case http.StatusCreated, http.StatusOK:
-		err = json.Unmarshal(answer, &published)
+		err = json.Unmarshal(answer.Body, &published)
 	case http.StatusServiceUnavailable, http.StatusConflict:
-		if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "" {
-			err = fmt.Errorf("%w: a 503 without Retry-After: %s", errWrong, answer)
+		if answer.Status == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") == "" {
+			err = fmt.Errorf("%w: a 503 without Retry-After: %s", errWrong, answer.Body)
 		}
 	default:
-		err = fmt.Errorf("%w: %s: %s", errWrong, response.Status, answer)
+		err = fmt.Errorf("%w: %s: %s", errWrong, http.StatusText(answer.Status), answer.Body)
 	}
-	return response.StatusCode, published.Events, err
+	return answer.Status, published.Events, err
 }
 
 // publish publishes a body whose events have these ids, with one instance

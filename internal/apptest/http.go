@@ -1,7 +1,9 @@
 package apptest
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -54,8 +56,17 @@ func (a Answer) Field(name string) string {
 // Do sends a request with a token ("" is none). The headers come in pairs.
 func (i *Instance) Do(t testing.TB, method, path, token, body string, headers ...string) Answer {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, i.URL+path, strings.NewReader(body))
+	answer, err := i.Request(t.Context(), method, path, token, body, headers...)
 	require.NoError(t, err)
+	return answer
+}
+
+// Request is Do for goroutines beside the test's own, which may not end it.
+func (i *Instance) Request(ctx context.Context, method, path, token, body string, headers ...string) (answer Answer, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, i.URL+path, strings.NewReader(body))
+	if err != nil {
+		return answer, err
+	}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -66,12 +77,13 @@ func (i *Instance) Do(t testing.TB, method, path, token, body string, headers ..
 		secrets.Token(strings.Join(values, " "))
 	}
 	response, err := i.client().Do(r)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, response.Body.Close()) }()
-	answer, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	secrets.Look("the answer to "+method+" "+path, answer)
-	return Answer{Status: response.StatusCode, Header: response.Header, Body: answer}
+	if err != nil {
+		return answer, err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	text, err := io.ReadAll(response.Body)
+	secrets.Look("the answer to "+method+" "+path, text)
+	return Answer{Status: response.StatusCode, Header: response.Header, Body: text}, err
 }
 
 // Get reads a path.

@@ -76,9 +76,8 @@ func transact(ctx context.Context, dsn, setup, statement string, done *atomic.In
 }
 
 // rate is how many transactions a second so many writers do for some time.
-func rate(b *testing.B, dsn string, writers int, setup, statement string, length time.Duration) float64 {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), length)
+func rate(ctx context.Context, dsn string, writers int, setup, statement string, length time.Duration) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	var done atomic.Int64
 	var g errgroup.Group
@@ -86,8 +85,8 @@ func rate(b *testing.B, dsn string, writers int, setup, statement string, length
 	for range writers {
 		g.Go(func() error { return transact(ctx, dsn, setup, statement, &done) })
 	}
-	require.NoError(b, g.Wait())
-	return float64(done.Load()) / time.Since(start).Seconds()
+	err := g.Wait()
+	return float64(done.Load()) / time.Since(start).Seconds(), err
 }
 
 // BenchmarkOutboxCommits measures the commits of an application's 16 connections
@@ -101,7 +100,9 @@ func BenchmarkOutboxCommits(b *testing.B) {
 	rates := map[string][]float64{}
 	for range rounds { // in turn: the machine's speed changes
 		for _, p := range published {
-			rates[p.name] = append(rates[p.name], rate(b, dsn, writers, p.setup, p.statement, 2*time.Second))
+			r, err := rate(b.Context(), dsn, writers, p.setup, p.statement, 2*time.Second)
+			require.NoError(b, err)
+			rates[p.name] = append(rates[p.name], r)
 		}
 	}
 	for _, p := range published {
@@ -192,10 +193,13 @@ func BenchmarkOutboxLongTransaction(b *testing.B) {
 				require.NoError(b, err)
 			}
 			var rates float64
-			var writing sync.WaitGroup
-			writing.Go(func() { rates = rate(b, dsn, writers, "", publishAnOrder, length) })
+			var writing errgroup.Group
+			writing.Go(func() (err error) {
+				rates, err = rate(b.Context(), dsn, writers, "", publishAnOrder, length)
+				return err
+			})
 			took := commitToSocket(b, p, dsn, "notify", length-time.Second)
-			writing.Wait()
+			require.NoError(b, writing.Wait())
 			if long {
 				_, err := conn.Exec(b.Context(), "COMMIT")
 				require.NoError(b, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	osexec "os/exec"
@@ -47,11 +46,12 @@ func TestOutbox_InstancesAreKilledInTurn(t *testing.T) {
 		g.Go(func() error { return application.Run(ctx, dsn, seed) })
 	}
 	pool := pgtest.Pool(t, dsn)
+	random := newRandom(t)()
 	for n := range kills {
 		// At whatever the leader does some transactions after the outbox was
 		// relayed last, which one of the two does.
 		relayed := count(t, pool, "SELECT last_value FROM tailroom.positions")
-		next := relayed + rand.Int64N(200)
+		next := relayed + random.Int64N(200)
 		require.Eventually(t, func() bool { return count(t, pool, "SELECT last_value FROM tailroom.positions") > next },
 			apptest.Patience, time.Millisecond)
 		instances[n%2].Signal(syscall.SIGKILL)

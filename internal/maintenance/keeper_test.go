@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
 
@@ -91,8 +92,12 @@ func TestKeeper_OneLeads(t *testing.T) {
 
 	for range 3 {
 		before := value[int](t, r, leaderPID)
+		require.NotZero(t, before)
 		r.exec(t, "SELECT pg_terminate_backend($1)", before)
-		eventually(t, func() bool { return leader() != nil && value[int](t, r, leaderPID) != before })
+		eventually(t, func() bool {
+			now := value[int](t, r, leaderPID)
+			return now != 0 && now != before && leader() != nil
+		})
 	}
 	for len(keepers) > 1 {
 		var old *keeper
@@ -233,7 +238,7 @@ func TestKeeper_DatabaseAway(t *testing.T) {
 func TestKeeper_AsTheWriter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 10)
-	dsn := r.role(t, "tailroom_writer")
+	name, dsn := pgtest.Login(t, r.dsn, "tailroom_writer")
 	k := r.keeper(t, dsn, Policy{}, often)
 	a := r.appender(t, k.Wake)
 	a.append(t, 25, "")
@@ -252,6 +257,6 @@ func TestKeeper_AsTheWriter(t *testing.T) {
 	for _, keep := range []Policy{{MaxAge: time.Hour}, {MaxBytes: 1}} {
 		_, err := New(t.Context(), Config{DSN: dsn, Keep: keep, Metrics: prometheus.NewRegistry()})
 		require.ErrorContains(t, err, "may not detach partitions, which belong to tailroom_owner")
-		require.ErrorContains(t, err, "GRANT tailroom_owner TO app_")
+		require.ErrorContains(t, err, "GRANT tailroom_owner TO "+name)
 	}
 }

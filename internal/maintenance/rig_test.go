@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -197,16 +196,17 @@ func (r *rig) appender(t *testing.T, noPartition func()) appender {
 }
 
 // append appends some events of a stream, one by one. What is refused because the
-// tiny partitions are all full is appended when there is another one.
+// tiny partitions are all full is appended when there is another one, which
+// it waits for.
 func (a appender) append(t *testing.T, n int, stream string) (last event.Receipt) {
 	t.Helper()
-	for n > 0 {
+	for since := time.Now(); n > 0; {
 		receipts, err := a.Append(t.Context(), nil, []event.Draft{draft(stream)})
-		if errors.Is(err, eventlog.ErrNoPartition) {
+		if errors.Is(err, eventlog.ErrNoPartition) && time.Since(since) < patience {
 			continue
 		}
 		require.NoError(t, err)
-		last = receipts[0]
+		last, since = receipts[0], time.Now()
 		n--
 	}
 	return last
@@ -227,25 +227,6 @@ func drafts(n int) []event.Draft {
 		list[i] = draft("")
 	}
 	return list
-}
-
-// role makes a role that is a member of others, and returns the database's
-// address for it.
-func (r *rig) role(t *testing.T, of string) string {
-	t.Helper()
-	name := "app_" + value[string](t, r, "SELECT current_database()")
-	r.exec(t, fmt.Sprintf("CREATE ROLE %s LOGIN; GRANT %s TO %s", name, of, name))
-	t.Cleanup(func() {
-		conn, err := pgx.Connect(context.Background(), r.dsn)
-		require.NoError(t, err)
-		_, err = conn.Exec(context.Background(), "DROP ROLE "+name)
-		require.NoError(t, err)
-		require.NoError(t, conn.Close(context.Background()))
-	})
-	u, err := url.Parse(r.dsn)
-	require.NoError(t, err)
-	u.User = url.User(name)
-	return u.String()
 }
 
 // lines is a log that is written and read at once.

@@ -177,6 +177,22 @@ func TestSeal_IsTakenUpAgain(t *testing.T) {
 	require.Contains(t, r.states(t), "1 sealed, ")
 }
 
+// A partition that cannot be sealed is a failure, and no reason not to seal the
+// others.
+func TestSeal_OneFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3)
+	r.insert(t, "2026-01-01Z", "2026-01-01Z", "2026-01-01Z", "2026-01-01Z", "2026-01-01Z", "2026-01-01Z", "2026-01-02Z")
+	r.exec(t, `CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'tailroom.events_1') THEN RAISE 'not this one'; END IF; END $$`)
+	r.exec(t, "CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION public.refuse()")
+	k := r.idle(t, r.dsn, Policy{})
+	err := k.seal(t.Context(), k.sweeper(t))
+	require.ErrorContains(t, err, "sealing events_1: ")
+	require.ErrorContains(t, err, "not this one")
+	require.Contains(t, r.states(t), "1 full, 4 sealed, 7 current, ")
+}
+
 func requireState(t *testing.T, err error, state string) {
 	t.Helper()
 	var pg *pgconn.PgError

@@ -12,12 +12,12 @@ import (
 
 func machineFaults() []*fault {
 	return []*fault{
-		{name: "the clock is set forward", on: postgres, from: time.Second, to: 3 * time.Second, strike: func(ctx context.Context, r *round, s *strike) error {
+		{name: "the clock is set forward", on: postgres, clock: true, from: time.Second, to: 3 * time.Second, strike: func(ctx context.Context, r *round, s *strike) error {
 			return r.cluster.misset(ctx, s, between(s.random, time.Hour, 5*time.Hour))
 		}},
 		// An append that was held up on its way is told by the database's clock that
 		// it comes too late. A clock that is set back meanwhile cannot tell.
-		{name: "the clock is set back", on: postgres, alone: true, from: time.Second, to: 3 * time.Second, strike: func(ctx context.Context, r *round, s *strike) error {
+		{name: "the clock is set back", on: postgres, alone: true, clock: true, from: time.Second, to: 3 * time.Second, strike: func(ctx context.Context, r *round, s *strike) error {
 			return r.cluster.misset(ctx, s, -between(s.random, time.Hour, 5*time.Hour))
 		}},
 		{name: "the disk is full", on: postgres, from: 2 * time.Second, to: 4 * time.Second, strike: func(ctx context.Context, r *round, s *strike) error {

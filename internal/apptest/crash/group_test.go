@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -23,6 +24,7 @@ type group struct {
 	refusal, maybe problem.Code
 	version        int64 // that its first event must get; 0 is any
 	tried          bool
+	made           time.Time
 }
 
 // body is the group as one publishes it.
@@ -46,6 +48,10 @@ type writer struct {
 	known   *group // one event that is in the log
 }
 
+// knownFor is for how long the log is asked about an id: until well before the
+// shortest window ends, for the answer can take some tries.
+const knownFor = 20 * time.Second
+
 // group makes one. Most are of events of any kind.
 func (w *writer) group() *group {
 	switch w.random.IntN(16) {
@@ -62,7 +68,7 @@ func (w *writer) group() *group {
 		g.refusal = problem.SchemaViolation
 		return g
 	case 3:
-		if w.known == nil {
+		if w.known == nil || time.Since(w.known.made) > knownFor {
 			return w.group()
 		}
 		g := groupOf(w.event())
@@ -121,7 +127,7 @@ func (w *writer) event() map[string]any {
 }
 
 func groupOf(list ...map[string]any) *group {
-	g := &group{}
+	g := &group{made: time.Now()}
 	for _, fields := range list {
 		g.ids = append(g.ids, fields["id"].(string))
 		raw, err := json.Marshal(fields)

@@ -89,7 +89,7 @@ type round struct {
 func newRound(t *testing.T, program string, s *script) *round {
 	t.Helper()
 	ctx, fail := context.WithCancelCause(t.Context())
-	r := &round{t: t, script: s, ctx: ctx, cluster: newCluster(t, program, s.instances), traffic: new(traffic)}
+	r := &round{t: t, script: s, ctx: ctx, cluster: newCluster(t, program, s), traffic: new(traffic)}
 	if err := r.cluster.awaitWell(ctx); err != nil {
 		r.tell()
 		require.NoError(t, err)

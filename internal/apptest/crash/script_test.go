@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,6 +25,7 @@ type fault struct {
 	name     string
 	on       place
 	alone    bool          // never with another
+	clock    bool          // it sets the database's clock
 	from, to time.Duration // how long it lasts
 	// strike makes it happen, lets it last, and mends it. What comes back by
 	// itself is not waited for.
@@ -103,6 +105,18 @@ func inOrder(seed uint64, faults ...*fault) *script {
 		s.add(f)
 	}
 	return s
+}
+
+// idWindow is TAILROOM_ID_WINDOW: as short as can be, so that ids rotate within a
+// round. A clock that is set forward makes them rotate before their time, so that
+// a short window would not hold for those who try again.
+func (s *script) idWindow() time.Duration {
+	for _, step := range s.steps {
+		if slices.ContainsFunc(step, func(s *strike) bool { return s.clock }) {
+			return 24 * time.Hour
+		}
+	}
+	return time.Minute
 }
 
 func (s *script) String() string {
