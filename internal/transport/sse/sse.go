@@ -135,8 +135,6 @@ type stream struct {
 	control *http.ResponseController
 	given   event.Cursor // the id the client has
 	buf     []byte
-	// deadline is the last write's.
-	deadline time.Time
 	// multiplexed: HTTP/2, where a deadline that passes ends the stream, also
 	// when nothing is being written.
 	multiplexed bool
@@ -210,8 +208,7 @@ func appendControl(b []byte, name string, data map[string]any) []byte {
 // fails with session.Slow when the peer did not take a slice in that time.
 func (s *stream) write(b []byte) error {
 	err := s.writeSlices(b)
-	// HTTP/2 only says that the stream was reset.
-	if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && s.multiplexed && time.Now().After(s.deadline) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return session.Slow
 	}
 	return err
@@ -219,8 +216,7 @@ func (s *stream) write(b []byte) error {
 
 func (s *stream) writeSlices(b []byte) error {
 	for part := range slices.Chunk(b, writeSlice) {
-		s.deadline = time.Now().Add(s.handler.WriteTimeout)
-		if err := s.control.SetWriteDeadline(s.deadline); err != nil {
+		if err := s.control.SetWriteDeadline(time.Now().Add(s.handler.WriteTimeout)); err != nil {
 			return err
 		}
 		if _, err := s.w.Write(part); err != nil {
