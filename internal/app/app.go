@@ -49,7 +49,7 @@ type App struct {
 	version  string
 	listener net.Listener
 	server   *http.Server
-	keys     *access.KeySet // of JWKS_URL, or nil
+	keys     *access.KeySet      // of JWKS_URL, or nil
 	shown    *certificate.Keeper // nil without TLS
 
 	live, queries, appends *pgxpool.Pool
