@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 )
@@ -45,7 +47,7 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 	scanner := bufio.NewScanner(r.Body)
 	scanner.Buffer(nil, int(a.MaxBody))
 	number := 0
-	for expectBody(w); scanner.Scan(); expectBody(w) {
+	for a.expect(w); scanner.Scan(); a.expect(w) {
 		if number++; number > maxLines || l.out.Len() > maxAnswers {
 			l.ahead = append(l.ahead, waiting{number: number, err: problem.New(problem.TooLarge,
 				"too much in one request: this line and what follows was not published").With("limit", maxLines)})
@@ -56,8 +58,9 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		p := problem.New(problem.InvalidJSON, "the body ended early")
+		p := a.broken(err)
 		if errors.Is(err, bufio.ErrTooLong) {
+			a.Limits.Hit(limit.MessageBytes)
 			p = problem.New(problem.TooLarge, "the line is too large; it and what follows was not read").With("limit", a.MaxBody)
 		}
 		l.ahead = append(l.ahead, waiting{number: number + 1, err: p})
@@ -75,22 +78,40 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 }
 
 // add submits a line. When the log has enough to do it first waits for the
-// request's own oldest lines.
+// request's own oldest lines, and when the company publishes too fast until it
+// may go on: what comes as lines is not refused for coming quickly, but read more
+// slowly.
 func (l *lines) add(number int, line []byte) {
 	events, err := group(line)
 	var pending *publish.Pending
 	for err == nil {
 		pending, err = l.api.Publisher.Submit(l.grant, l, events)
 		p, refused := errors.AsType[*problem.Error](err)
-		if !refused || p.Code != problem.Overloaded || len(l.ahead) == 0 {
+		switch {
+		case refused && p.Code == problem.RateLimited && l.pause(p.Retry):
+		case refused && p.Code == problem.Overloaded && len(l.ahead) > 0:
+			l.settle()
+		default:
+			refused = false
+		}
+		if !refused {
 			break
 		}
-		l.settle()
 		err = nil
 	}
 	l.ahead = append(l.ahead, waiting{number: number, pending: pending, err: err})
 	if len(l.ahead) >= linesAhead {
 		l.settle()
+	}
+}
+
+// pause waits, and reports whether the client still does.
+func (l *lines) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-l.request.Context().Done():
+		return false
 	}
 }
 

@@ -35,6 +35,7 @@ type Config struct {
 	JWTAudience string // "" is any
 	Roles       access.RoleMap
 	Origins     access.Origins
+	Proxies     access.Proxies
 
 	LogLevel  slog.Level
 	LogFormat string // "json" or "text"
@@ -43,10 +44,14 @@ type Config struct {
 	MaxEventBytes   int64
 	MaxMessageBytes int64
 	MaxRooms        int // per session
+	MaxNamespaces   int // per session
+	Limits          Limits
 
 	Heartbeat      time.Duration
 	WriteTimeout   time.Duration
 	HelloTimeout   time.Duration
+	HeaderTimeout  time.Duration
+	BodyTimeout    time.Duration
 	PublishTimeout time.Duration
 	DrainTimeout   time.Duration
 	OutboxPoll     time.Duration

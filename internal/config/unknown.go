@@ -11,7 +11,7 @@ import (
 
 // notHere are the protocol's settings that this version does not have.
 var notHere = []string{
-	"JWT_PUBLIC_KEY_FILE", "JWKS_URL", "CLUSTER_SECRET", "CLUSTER_SECRET_FILE", "TRUSTED_PROXIES",
+	"JWT_PUBLIC_KEY_FILE", "JWKS_URL", "CLUSTER_SECRET", "CLUSTER_SECRET_FILE",
 	"SOCKETIO_TOKEN_EXPIRY", "TLS_CERT_FILE", "TLS_KEY_FILE", "TAILROOM_ADVERTISE_URL",
 }
 

@@ -27,6 +27,9 @@ const (
 // about 10 KB/s at the usual one.
 const bytesPerBeat = 256 << 10
 
+// goodbye is how long a client may take to answer a close.
+const goodbye = 5 * time.Second
+
 // line is the network connection under a WebSocket. Every Write is whole
 // frames: the session's, or one control frame of the library's.
 type line struct {
@@ -37,6 +40,12 @@ type line struct {
 	mu       sync.Mutex
 	deadline time.Time // the one set on Conn
 	finished bool
+
+	patience time.Duration // for the message that is being read
+	within   bool          // a message is being read; the reader's
+	bounded  bool          // and has a deadline; likewise
+	reading  sync.Mutex    // guards the deadline for reading
+	ending   bool          // which is that of the goodbye
 
 	heard   atomic.Bool  // something came since alive was last asked
 	unheard atomic.Int64 // bytes written since something came
@@ -49,8 +58,9 @@ type line struct {
 // the connection with us as well.
 type capture struct {
 	http.ResponseWriter
-	timeout time.Duration
-	line    *line
+	timeout  time.Duration
+	patience time.Duration
+	line     *line
 }
 
 // WriteHeader says as a problem what the library says in plain text: that the
@@ -79,7 +89,7 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err := conn.SetDeadline(time.Time{}); err != nil { // the server's own are over
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	c.line = &line{Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout}
+	c.line = &line{Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout, patience: c.patience}
 	return c.line, bufio.NewReadWriter(bufio.NewReaderSize(c.line, readBuffer), bufio.NewWriterSize(c.line, writeBuffer)), nil
 }
 
@@ -91,12 +101,35 @@ func (l *line) Read(p []byte) (int, error) {
 		}
 		l.early = nil
 	}
+	if l.within && !l.bounded {
+		l.bounded = true
+		l.readUntil(time.Now().Add(l.patience))
+	}
 	n, err := l.Conn.Read(p)
 	if n > 0 {
 		l.heard.Store(true)
 		l.unheard.Store(0)
 	}
 	return n, err
+}
+
+// message says that a message begins, or that it has been read. Its deadline is
+// set by the first read of the network: most messages came with their header.
+func (l *line) message(begins bool) {
+	l.within = begins
+	if !begins && l.bounded {
+		l.bounded = false
+		l.readUntil(time.Time{})
+	}
+}
+
+// readUntil sets the deadline for reading, unless goodbye has been said.
+func (l *line) readUntil(t time.Time) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if !l.ending {
+		_ = l.SetReadDeadline(t) // a connection that is closed fails the read as well
+	}
 }
 
 // alive is asked once in every heartbeat interval and reports whether the peer
@@ -131,11 +164,25 @@ func (l *line) send(p []byte) error {
 	return err
 }
 
-// finish ends what send writes: a close frame comes next.
+// finish ends what send writes: a close frame comes next. What the peer was
+// sending is read for a while, in which he may answer it.
 func (l *line) finish() {
 	l.mu.Lock()
 	l.finished = true
 	l.mu.Unlock()
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if !l.ending {
+		l.ending = true
+		_ = l.SetReadDeadline(time.Now().Add(goodbye)) // a connection that is closed fails the read as well
+	}
+}
+
+// over reports whether goodbye has been said.
+func (l *line) over() bool {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	return l.ending
 }
 
 // write keeps the deadline between one and two timeouts away while bytes flow,
