@@ -21,30 +21,42 @@ func (a *api) bounded(next http.Handler) http.Handler {
 			w.Header().Set("Connection", "close")
 		}
 		if r.Body != http.NoBody {
-			a.expect(w)
-			r.Body = &body{ReadCloser: r.Body, to: w}
+			b := &body{ReadCloser: r.Body, conn: http.NewResponseController(w), within: a.BodyTime}
+			b.expect()
+			r.Body = b
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// expect bounds the wait for a body, or for the next line of it.
-func (a *api) expect(w http.ResponseWriter) {
-	// Where the connection knows no deadlines, the client's patience ends it.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.BodyTime))
+// expectMore gives what comes next of a request's body its time anew.
+func expectMore(r *http.Request) {
+	if b, ok := r.Body.(*body); ok {
+		b.expect()
+	}
 }
 
-// body takes the deadline away when it has come to its end: the server goes on
-// reading, to see whether the client is still there.
+// body has a deadline until it has come to its end. From there on the server
+// reads, to see whether the client is still there.
 type body struct {
 	io.ReadCloser
-	to http.ResponseWriter
+	conn   *http.ResponseController
+	within time.Duration
+	ended  bool
+}
+
+func (b *body) expect() {
+	if !b.ended {
+		// Where the connection knows no deadlines, the client's patience ends it.
+		_ = b.conn.SetReadDeadline(time.Now().Add(b.within))
+	}
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		_ = http.NewResponseController(b.to).SetReadDeadline(time.Time{})
+	if errors.Is(err, io.EOF) && !b.ended {
+		b.ended = true
+		_ = b.conn.SetReadDeadline(time.Time{})
 	}
 	return n, err
 }

@@ -47,7 +47,7 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 	scanner := bufio.NewScanner(r.Body)
 	scanner.Buffer(nil, int(a.MaxBody))
 	number := 0
-	for a.expect(w); scanner.Scan(); a.expect(w) {
+	for expectMore(r); scanner.Scan(); expectMore(r) {
 		if number++; number > maxLines || l.out.Len() > maxAnswers {
 			l.ahead = append(l.ahead, waiting{number: number, err: problem.New(problem.TooLarge,
 				"too much in one request: this line and what follows was not published").With("limit", maxLines)})
@@ -105,10 +105,13 @@ func (l *lines) add(number int, line []byte) {
 	}
 }
 
+// maxPause is how long a line waits before it is tried again.
+const maxPause = time.Second
+
 // pause waits, and reports whether the client still does.
 func (l *lines) pause(d time.Duration) bool {
 	select {
-	case <-time.After(d):
+	case <-time.After(min(d, maxPause)):
 		return true
 	case <-l.request.Context().Done():
 		return false

@@ -37,9 +37,9 @@ const (
 	pollOnly = 100 * time.Millisecond
 	// idleTimeout is how long a connection may say nothing between two requests.
 	idleTimeout = 2 * time.Minute
-	// maxHeader is the size of a request's header, in bytes: what comes close is
-	// mostly tokens and other people's cookies.
-	maxHeader = 32 << 10
+	// maxHeader is the size of a request's header, in bytes: a stream names up to
+	// a thousand rooms in its query, and each can have 64 characters.
+	maxHeader = 128 << 10
 )
 
 // App is one instance.
@@ -182,7 +182,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
 	handler, err := api.New(api.Config{
-		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: eventlog.New(a.queries), Locator: a.hub,
+		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub,
 		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, Limits: limits, Stream: stream, Socket: a.sockets,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
