@@ -11,4 +11,5 @@
 //
 //	app.go    App: Build, Run
 //	pools.go  connections to PostgreSQL
+//	limits.go  the limits, and the listener that counts
 package app

@@ -29,7 +29,10 @@ const (
 func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Cursor) (event.Batch, error) {
 	name := strconv.FormatInt(h.redactions.Load(), 10) + "\x00" + coldKey(keys, after)
 	result := h.cold.DoChan(name, func() (any, error) {
-		tenant := keys[0].Tenant // of all of them: a session is of one company, or of every
+		tenant := "" // of all the topics: a session is of one company, or of every
+		if len(keys) > 0 {
+			tenant = keys[0].Tenant
+		}
 		if err := h.slots.Enter(h.life, tenant); err != nil {
 			return nil, err
 		}
