@@ -134,7 +134,7 @@ func TestSessions_PerCompany(t *testing.T) {
 	require.Equal(t, websocket.CloseError{Code: 1013, Reason: "overloaded"}, s.Closed(t))
 	join(t, i, apptest.Token(t, access.Web, "c2", "b1"), `[]`)
 	require.EqualValues(t, 1, limited(t, i, "sessions_per_company"))
-	require.EqualValues(t, 1, i.Metric(t, `tailroom_hello_refused_total{code="rate_limited"}`))
+	require.EqualValues(t, 1, i.Metric(t, `tailroom_hello_refused_total{code="rate_limited",transport="websocket"}`))
 	// A hello that is refused for another reason leaves no trace; a session that
 	// ends makes room.
 	bad := i.Dial(t)
