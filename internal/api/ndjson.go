@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -122,13 +123,14 @@ func (l *lines) pause(d time.Duration) bool {
 	}
 }
 
-// settle waits for the oldest line and writes its answer.
+// settle waits for the oldest line and writes its answer. It waits on when the
+// rest of the body came too late, though net/http takes that for the request's end.
 func (l *lines) settle() {
 	first := l.ahead[0]
 	l.ahead = l.ahead[1:]
 	answer := map[string]any{"line": first.number}
 	if first.err == nil {
-		receipts, err := first.pending.Wait(l.request.Context())
+		receipts, err := first.pending.Wait(context.WithoutCancel(l.request.Context()))
 		first.err = err
 		answer["status"], answer["events"] = publishedStatus(receipts), publish.Results(receipts)
 	}

@@ -101,7 +101,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if c.phase.Load() == idle {
 			c.phase.Store(inHeader)
 		}
-	case err != nil && c.phase.Load() == inHeader && errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.phase.CompareAndSwap(inHeader, inRequest): // once, however often it is asked
 		c.listener.limits.Hit(HeaderTimeout)
 	}
 	return n, err

@@ -42,8 +42,8 @@ type line struct {
 	finished bool
 
 	patience time.Duration // for the message that is being read
-	within   bool          // a message is being read; the reader's
-	bounded  bool          // and has a deadline; likewise
+	within   atomic.Bool   // a message is being read
+	bounded  atomic.Bool   // and has a deadline
 	reading  sync.Mutex    // guards the deadline for reading
 	ending   bool          // which is that of the goodbye
 
@@ -101,8 +101,7 @@ func (l *line) Read(p []byte) (int, error) {
 		}
 		l.early = nil
 	}
-	if l.within && !l.bounded {
-		l.bounded = true
+	if l.within.Load() && !l.bounded.Swap(true) {
 		l.readUntil(time.Now().Add(l.patience))
 	}
 	n, err := l.Conn.Read(p)
@@ -116,9 +115,9 @@ func (l *line) Read(p []byte) (int, error) {
 // message says that a message begins, or that it has been read. Its deadline is
 // set by the first read of the network: most messages came with their header.
 func (l *line) message(begins bool) {
-	l.within = begins
-	if !begins && l.bounded {
-		l.bounded = false
+	l.within.Store(begins)
+	if !begins && l.bounded.Load() {
+		l.bounded.Store(false)
 		l.readUntil(time.Time{})
 	}
 }
