@@ -140,13 +140,16 @@ func TestSessions_PerCompany(t *testing.T) {
 	bad := i.Dial(t)
 	bad.Send(t, `{"type":"hello","token":"`+apptest.Token(t, access.Web, "c2", "b1")+`","cursor":"x"}`)
 	bad.Closed(t)
-	join(t, i, apptest.Token(t, access.Web, "c2", "b1"), `[]`)
+	welcomed := func(token string) func() bool {
+		return func() bool {
+			s := i.Dial(t)
+			s.Send(t, `{"type":"hello","token":"`+token+`"}`)
+			return s.Next(t).Type == "welcome"
+		}
+	}
+	until(t, welcomed(apptest.Token(t, access.Web, "c2", "b1")))
 	require.NoError(t, first.Conn.CloseNow())
-	until(t, func() bool {
-		s := i.Dial(t)
-		s.Send(t, `{"type":"hello","token":"`+token+`"}`)
-		return s.Next(t).Type == "welcome"
-	})
+	until(t, welcomed(token))
 }
 
 // upgrade asks for a WebSocket, and returns the status of the answer.
