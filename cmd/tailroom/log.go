@@ -27,10 +27,10 @@ func withLog(cmd *cobra.Command, fn func(context.Context, *eventlog.Log) error) 
 		return err
 	}
 	defer pool.Close()
-	return explain(fn(cmd.Context(), eventlog.New(pool)), pool.Config().ConnConfig.User)
+	return explainRefusal(fn(cmd.Context(), eventlog.New(pool)), pool.Config().ConnConfig.User)
 }
 
-func explain(err error, user string) error {
+func explainRefusal(err error, user string) error {
 	const noSchema, noTable, noColumn, noFunction, notAllowed = "3F000", "42P01", "42703", "42883", "42501"
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {

@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return explain(root.ExecuteContext(ctx))
+	return explainCertificate(root.ExecuteContext(ctx))
 }
 
 func rootCommand() *cobra.Command {

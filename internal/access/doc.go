@@ -25,4 +25,5 @@
 //	mint.go     Mint: tokens for the command line and for tests
 //	origin.go   Origins: which pages may call
 //	cors.go     the same rule as HTTP middleware
+//	proxies.go  Proxies: where a request comes from
 package access

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzhttp"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/tailroom/tailroom/internal/catalog"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/session"
@@ -45,7 +47,9 @@ type Config struct {
 	History    History
 	Locator    session.Locator
 	Health     func(context.Context) Health
-	MaxBody    int64        // bytes of a JSON body, or of one NDJSON line
+	MaxBody    int64         // bytes of a JSON body, or of one NDJSON line
+	BodyTime   time.Duration // for a JSON body, or one NDJSON line, to come
+	Limits     *limit.Limits
 	Stream     http.Handler // GET /v1/stream
 	Socket     http.Handler // GET /v1/ws
 	Metrics    http.Handler // GET /metrics
@@ -68,8 +72,8 @@ func New(c Config) (http.Handler, error) {
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
 		"/v1/events/{id}": {"GET": event, "HEAD": event},
 		"/v1/catalog":     {"GET": types, "HEAD": types},
-		"/v1/stream":      {"GET": a.unlessDraining(c.Stream)},
-		"/v1/ws":          {"GET": a.unlessDraining(c.Socket)},
+		"/v1/stream":      {"GET": a.ifThereIsRoom(c.Stream)},
+		"/v1/ws":          {"GET": a.ifThereIsRoom(c.Socket)},
 		"/v1/tickets":     {"POST": a.answer(a.issueTicket), "DELETE": http.HandlerFunc(a.dropTicket)},
 		"/healthz":        {"GET": alive, "HEAD": alive},
 		"/readyz":         {"GET": ready, "HEAD": ready},
@@ -82,7 +86,7 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	return protect(c.Middleware(mux)), nil
+	return protect(c.Middleware(a.bounded(mux))), nil
 }
 
 // byMethod tells who uses the wrong method which are right.
@@ -115,9 +119,13 @@ func (a *api) answer(fn func(http.ResponseWriter, *http.Request) error) http.Han
 	})
 }
 
-// unlessDraining keeps new streams from an instance that is going away.
-func (a *api) unlessDraining(h http.Handler) http.Handler {
+// ifThereIsRoom keeps new streams from an instance that is going away or full.
+func (a *api) ifThereIsRoom(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if limit.Over(r) {
+			problem.New(problem.Overloaded, "this instance has as many connections as it may have").RetryAfter(fullRetry).Write(w)
+			return
+		}
 		if a.Health(r.Context()).Draining {
 			problem.New(problem.Draining, "this instance is going away: connect again to reach another").
 				RetryAfter(drainRetry).Write(w)

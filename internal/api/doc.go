@@ -6,6 +6,7 @@
 // here decides about rights: the grant does.
 //
 //	api.go       the routes, and how they answer
+//	body.go      how long a request's body may take, and what it may be
 //	publish.go   POST /v1/events
 //	ndjson.go    the same, a group in each line
 //	history.go   GET /v1/events and one event

@@ -9,6 +9,10 @@ import (
 // drainRetry is when a client of a draining instance should try again.
 const drainRetry = time.Second
 
+// fullRetry is when a client should ask again for room on an instance that has
+// as many connections as it may have.
+const fullRetry = 5 * time.Second
+
 // Health is how the instance is.
 type Health struct {
 	Instance string `json:"instance"`

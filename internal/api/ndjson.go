@@ -3,12 +3,15 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 )
@@ -44,8 +47,12 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 	l := &lines{api: a, request: r, grant: grant}
 	scanner := bufio.NewScanner(r.Body)
 	scanner.Buffer(nil, int(a.MaxBody))
+	// The last line needs no end, but the body does: what was cut off is no line.
+	scanner.Split(func(data []byte, atEOF bool) (int, []byte, error) {
+		return bufio.ScanLines(data, atEOF && scanner.Err() == nil)
+	})
 	number := 0
-	for expectBody(w); scanner.Scan(); expectBody(w) {
+	for expectMore(r); scanner.Scan(); expectMore(r) {
 		if number++; number > maxLines || l.out.Len() > maxAnswers {
 			l.ahead = append(l.ahead, waiting{number: number, err: problem.New(problem.TooLarge,
 				"too much in one request: this line and what follows was not published").With("limit", maxLines)})
@@ -56,8 +63,9 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		p := problem.New(problem.InvalidJSON, "the body ended early")
+		p := a.broken(err)
 		if errors.Is(err, bufio.ErrTooLong) {
+			a.Limits.Hit(limit.MessageBytes)
 			p = problem.New(problem.TooLarge, "the line is too large; it and what follows was not read").With("limit", a.MaxBody)
 		}
 		l.ahead = append(l.ahead, waiting{number: number + 1, err: p})
@@ -75,17 +83,25 @@ func (a *api) publishLines(w http.ResponseWriter, r *http.Request, grant access.
 }
 
 // add submits a line. When the log has enough to do it first waits for the
-// request's own oldest lines.
+// request's own oldest lines, and when the company publishes too fast until it
+// may go on: what comes as lines is not refused for coming quickly, but read more
+// slowly.
 func (l *lines) add(number int, line []byte) {
 	events, err := group(line)
 	var pending *publish.Pending
 	for err == nil {
 		pending, err = l.api.Publisher.Submit(l.grant, l, events)
 		p, refused := errors.AsType[*problem.Error](err)
-		if !refused || p.Code != problem.Overloaded || len(l.ahead) == 0 {
+		switch {
+		case refused && p.Code == problem.RateLimited && l.pause(p.Retry):
+		case refused && p.Code == problem.Overloaded && len(l.ahead) > 0:
+			l.settle()
+		default:
+			refused = false
+		}
+		if !refused {
 			break
 		}
-		l.settle()
 		err = nil
 	}
 	l.ahead = append(l.ahead, waiting{number: number, pending: pending, err: err})
@@ -94,13 +110,27 @@ func (l *lines) add(number int, line []byte) {
 	}
 }
 
-// settle waits for the oldest line and writes its answer.
+// maxPause is how long a line waits before it is tried again.
+const maxPause = time.Second
+
+// pause waits, and reports whether the client still does.
+func (l *lines) pause(d time.Duration) bool {
+	select {
+	case <-time.After(min(d, maxPause)):
+		return true
+	case <-l.request.Context().Done():
+		return false
+	}
+}
+
+// settle waits for the oldest line and writes its answer. It waits on when the
+// rest of the body came too late, though net/http takes that for the request's end.
 func (l *lines) settle() {
 	first := l.ahead[0]
 	l.ahead = l.ahead[1:]
 	answer := map[string]any{"line": first.number}
 	if first.err == nil {
-		receipts, err := first.pending.Wait(l.request.Context())
+		receipts, err := first.pending.Wait(context.WithoutCancel(l.request.Context()))
 		first.err = err
 		answer["status"], answer["events"] = publishedStatus(receipts), publish.Results(receipts)
 	}

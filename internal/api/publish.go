@@ -8,10 +8,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"time"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 )
@@ -21,19 +21,13 @@ const (
 	typeNDJSON = "application/x-ndjson"
 )
 
-// bodyTimeout is how long a JSON body, or one line of NDJSON, may take to come.
-const bodyTimeout = 30 * time.Second
-
-// expectBody bounds the wait for what comes next of a request's body.
-func expectBody(w http.ResponseWriter) {
-	// Where the connection knows no deadlines, the client's patience ends it.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-}
-
 // publish answers POST /v1/events.
 func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	grant, err := a.grant(r)
 	if err != nil {
+		return err
+	}
+	if err := plain(r); err != nil {
 		return err
 	}
 	kind := typeJSON
@@ -54,10 +48,9 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) publishGroup(w http.ResponseWriter, r *http.Request, grant access.Grant) error {
-	expectBody(w)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBody))
 	if err != nil {
-		return bodyError(err)
+		return a.bodyError(err)
 	}
 	events, err := group(body)
 	if err != nil {
@@ -122,9 +115,10 @@ func invalidJSON(body []byte) error {
 	return problem.New(problem.InvalidJSON, detail)
 }
 
-func bodyError(err error) error {
+func (a *api) bodyError(err error) error {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		a.Limits.Hit(limit.MessageBytes)
 		return problem.New(problem.TooLarge, "the body is too large; many events go as NDJSON").With("limit", tooLarge.Limit)
 	}
-	return problem.New(problem.InvalidJSON, "the body ended early")
+	return a.broken(err)
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -37,10 +36,11 @@ import (
 const (
 	// pollOnly is how often the log is read when no notifications are heard.
 	pollOnly = 100 * time.Millisecond
-	// headerTimeout is how long a request may take to say what it wants, and
-	// idleTimeout how long a connection may say nothing between two.
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
+	// idleTimeout is how long a connection may say nothing between two requests.
+	idleTimeout = 2 * time.Minute
+	// maxHeader is the size of a request's header, in bytes: a stream names up to
+	// a thousand rooms in its query, and each can have 64 characters.
+	maxHeader = 128 << 10
 )
 
 // App is one instance.
@@ -172,36 +172,37 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Secrets: c.KeySecrets(), Public: public, KeySet: a.keys, Tickets: c.Cluster().Keys(access.Tickets),
 		Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
 	})
-	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), registry)
+	limits := newLimits(c, registry)
+	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), limits, registry)
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
-	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms}
+	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms, MaxNamespaces: c.MaxNamespaces, Limits: limits}
 	a.sockets = ws.New(ws.Config{
 		Instance: c.InstanceID, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
 		Publisher: desk, Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
-		MaxMessage: c.MaxMessageBytes, Metrics: registry,
+		BodyTimeout: c.BodyTimeout, MaxMessage: c.MaxMessageBytes, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
 	stream := sse.New(sse.Config{
 		Authenticate: verifier.StreamGrant, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
-		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Metrics: registry,
+		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
 	handler, err := api.New(api.Config{
-		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: func(r *http.Request) bool { return r.TLS != nil },
-		Catalog: types, Publisher: desk, History: eventlog.New(a.queries), Locator: a.hub,
-		Health: a.health, MaxBody: c.MaxMessageBytes, Stream: stream, Socket: a.sockets,
+		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
+		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub,
+		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, Limits: limits, Stream: stream, Socket: a.sockets,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
 	}
 	a.server = &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		Handler: handler, ReadHeaderTimeout: c.HeaderTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
+		ConnState: limits.ConnState, ConnContext: limits.ConnContext,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	if err := a.openTLS(registry); err != nil {
 		return err
 	}
-	var lc net.ListenConfig
-	a.listener, err = lc.Listen(ctx, "tcp", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
+	a.listener, err = listenOn(ctx, c, limits)
 	return err
 }
 

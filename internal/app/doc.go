@@ -9,7 +9,8 @@
 // instance; every session told to leave, spread out; HTTP requests finished; what
 // is left cut; then the tail, the listener, the appender and the pools.
 //
-//	app.go    App: Build, Run
-//	pools.go  connections to PostgreSQL
-//	tls.go    HTTPS
+//	app.go     App: Build, Run
+//	pools.go   connections to PostgreSQL
+//	limits.go  the limits, and the listener that counts
+//	tls.go     HTTPS
 package app

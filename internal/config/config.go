@@ -39,6 +39,7 @@ type Config struct {
 	JWTAudience           string        // "" is any
 	Roles                 access.RoleMap
 	Origins               access.Origins
+	Proxies               access.Proxies
 	ClusterSecret         Secret // "" is derived from JWTSecret
 	ClusterSecretPrevious Secret // accepted as well
 
@@ -52,10 +53,14 @@ type Config struct {
 	MaxEventBytes   int64
 	MaxMessageBytes int64
 	MaxRooms        int // per session
+	MaxNamespaces   int // per session
+	Limits          Limits
 
 	Heartbeat      time.Duration
 	WriteTimeout   time.Duration
 	HelloTimeout   time.Duration
+	HeaderTimeout  time.Duration
+	BodyTimeout    time.Duration
 	PublishTimeout time.Duration
 	DrainTimeout   time.Duration
 	OutboxPoll     time.Duration

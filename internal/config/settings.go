@@ -48,6 +48,7 @@ func settings(c *Config) []setting {
 
 		{"TLS_CERT_FILE", "", "PEM `file` of the certificate and its chain, for HTTPS; read again when it changes", text(&c.TLSCertFile)},
 		{"TLS_KEY_FILE", "", "PEM `file` of the certificate's key", text(&c.TLSKeyFile)},
+		{"TRUSTED_PROXIES", "", "`list` of the addresses and networks of proxies whose X-Forwarded-For is believed", proxies(&c.Proxies)},
 
 		{"LOG_LEVEL", "info", "least `level` to log: debug, info, warn or error", logLevel(&c.LogLevel)},
 		{"LOG_FORMAT", "json", "`format` of the log: text or json", choice(&c.LogFormat, "text", "json")},
@@ -56,10 +57,20 @@ func settings(c *Config) []setting {
 		{"TAILROOM_MAX_EVENT_BYTES", "256KiB", "largest `size` of an event's data", size(&c.MaxEventBytes, 1<<10, 16<<20)},
 		{"TAILROOM_MAX_MESSAGE_BYTES", "4MiB", "largest `size` of a message or a request's body", size(&c.MaxMessageBytes, 1<<10, 64<<20)},
 		{"TAILROOM_MAX_ROOMS", "1000", "largest `number` of rooms that a session can name", number(&c.MaxRooms, 1, 100_000)},
+		{"TAILROOM_MAX_NAMESPACES", "100", "largest `number` of namespaces that a session can follow", number(&c.MaxNamespaces, 1, 10_000)},
+		{"TAILROOM_MAX_CONNECTIONS", "auto", "largest `number` of open connections; auto is what the limit of open files allows", numberOr("auto", &c.Limits.Connections)},
+		{"TAILROOM_MAX_SESSIONS_PER_COMPANY", off, "largest `number` of sessions of a company, on this instance", numberOr(off, &c.Limits.SessionsPerCompany)},
+		{"TAILROOM_MAX_SESSIONS_PER_ADDRESS", off, "largest `number` of sessions from an address, on this instance", numberOr(off, &c.Limits.SessionsPerAddress)},
+		{"TAILROOM_FRAME_RATE_PER_CONNECTION", off, "`number` of messages that a WebSocket may send in a second", numberOr(off, &c.Limits.FrameRatePerConnection)},
+		{"TAILROOM_FRAME_RATE_PER_COMPANY", off, "`number` of those from all of a company's, on this instance", numberOr(off, &c.Limits.FrameRatePerCompany)},
+		{"TAILROOM_PUBLISH_RATE_PER_CONNECTION", off, "`number` of events that a WebSocket may publish in a second", numberOr(off, &c.Limits.PublishRatePerConnection)},
+		{"TAILROOM_PUBLISH_RATE_PER_COMPANY", off, "`number` of those by all of a company, on this instance", numberOr(off, &c.Limits.PublishRatePerCompany)},
 
 		{"TAILROOM_HEARTBEAT", "25s", "`time` between heartbeats", duration(&c.Heartbeat)},
 		{"TAILROOM_WRITE_TIMEOUT", "20s", "`time` without a byte written after which a connection is cut", duration(&c.WriteTimeout)},
 		{"TAILROOM_HELLO_TIMEOUT", "10s", "`time` in which a WebSocket must say hello", duration(&c.HelloTimeout)},
+		{"TAILROOM_HEADER_TIMEOUT", "10s", "`time` in which the header of a request must come", duration(&c.HeaderTimeout)},
+		{"TAILROOM_BODY_TIMEOUT", "30s", "`time` in which a body, a line of NDJSON or a WebSocket message must come", duration(&c.BodyTimeout)},
 		{"TAILROOM_PUBLISH_TIMEOUT", "5s", "`time` a publish waits for the log", duration(&c.PublishTimeout)},
 		{"TAILROOM_DRAIN_TIMEOUT", "15s", "`time` connections get to leave at shutdown", duration(&c.DrainTimeout)},
 		{"TAILROOM_OUTBOX_POLL", "10ms", "`time` after which the outbox is read though nothing was notified", within(&c.OutboxPoll, time.Millisecond, time.Second)},

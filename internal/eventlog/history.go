@@ -36,6 +36,7 @@ type Listing struct {
 	More   bool // there are more events than the limit
 
 	log       *Log
+	tenant    string
 	positions []int64
 }
 
@@ -44,10 +45,14 @@ func (l *Log) List(ctx context.Context, q Query) (*Listing, error) {
 	if q.Before == 0 {
 		q.Before = event.MaxPosition
 	}
-	row, err := l.sql.EventHistory(ctx, l.pool, db.EventHistoryParams{
-		Tenant: q.Tenant, Namespaces: q.Namespaces, Rooms: q.Rooms, Types: q.Types, Stream: q.Stream,
-		CorrelationID: q.CorrelationID, RecordedFrom: orNull(q.From), RecordedTo: orNull(q.To),
-		After: q.After, Before: q.Before, Descending: q.Descending, MaxRows: int32(q.Limit + 1),
+	var row db.EventHistoryRow
+	err := l.turn(ctx, q.Tenant, func() (err error) {
+		row, err = l.sql.EventHistory(ctx, l.pool, db.EventHistoryParams{
+			Tenant: q.Tenant, Namespaces: q.Namespaces, Rooms: q.Rooms, Types: q.Types, Stream: q.Stream,
+			CorrelationID: q.CorrelationID, RecordedFrom: orNull(q.From), RecordedTo: orNull(q.To),
+			After: q.After, Before: q.Before, Descending: q.Descending, MaxRows: int32(q.Limit + 1),
+		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("querying the log: %w", err)
@@ -56,6 +61,7 @@ func (l *Log) List(ctx context.Context, q Query) (*Listing, error) {
 		Bounds:    event.Bounds{Tip: event.Cursor{Epoch: row.Epoch, Position: row.Tip}, Floor: row.Floor},
 		More:      len(row.Positions) > q.Limit,
 		log:       l,
+		tenant:    q.Tenant,
 		positions: row.Positions[:min(len(row.Positions), q.Limit)],
 	}
 	return list, nil
@@ -77,7 +83,11 @@ func (l *Listing) Events(ctx context.Context) iter.Seq2[*event.Entry, error] {
 	return func(yield func(*event.Entry, error) bool) {
 		for left := l.positions; len(left) > 0; {
 			chunk := left[:min(len(left), historyChunk)]
-			list, err := l.chunk(ctx, chunk)
+			var list []*event.Entry
+			err := l.log.turn(ctx, l.tenant, func() (err error) {
+				list, err = l.chunk(ctx, chunk)
+				return err
+			})
 			if err != nil {
 				yield(nil, fmt.Errorf("reading the log: %w", err))
 				return

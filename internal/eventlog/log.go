@@ -12,6 +12,7 @@ import (
 
 	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/fair"
 )
 
 // ErrNotFound is returned for an event that is not in the log.
@@ -21,10 +22,32 @@ var ErrNotFound = errors.New("no such event")
 type Log struct {
 	pool *pgxpool.Pool
 	sql  *db.Queries
+	gate *fair.Gate // for history; nil is none
 }
 
 // New returns a Log on pool, which stays the caller's.
 func New(pool *pgxpool.Pool) *Log { return &Log{pool: pool, sql: db.New()} }
+
+// NewShared returns a Log whose List and Get share out the connections of pool
+// among the tenants: none has more than half of them.
+func NewShared(pool *pgxpool.Pool) *Log {
+	conns := int(pool.Config().MaxConns)
+	l := New(pool)
+	l.gate = fair.NewGate(conns, max(conns/2, 1))
+	return l
+}
+
+// turn waits until a tenant may use a connection, and calls fn.
+func (l *Log) turn(ctx context.Context, tenant string, fn func() error) error {
+	if l.gate == nil {
+		return fn()
+	}
+	if err := l.gate.Enter(ctx, tenant); err != nil {
+		return err
+	}
+	defer l.gate.Leave(tenant)
+	return fn()
+}
 
 // Bounds reads the bounds from the database.
 func (l *Log) Bounds(ctx context.Context) (event.Bounds, error) {
@@ -141,7 +164,11 @@ type Lookup struct {
 // idempotency window; of several the newest is returned. The error is
 // ErrNotFound when there is none.
 func (l *Log) Get(ctx context.Context, want Lookup) (*event.Entry, error) {
-	rows, err := l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant})
+	var rows []db.EventGetByIDRow
+	err := l.turn(ctx, want.Tenant, func() (err error) {
+		rows, err = l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading an event: %w", err)
 	}

@@ -13,8 +13,10 @@ import (
 
 const (
 	// coldSlots is how many pages are read from the log at once. PostgreSQL has
-	// the same cores whether ten readers ask or a thousand.
+	// the same cores whether ten readers ask or a thousand. Companies take turns,
+	// and none has more than coldShare of them.
 	coldSlots = 4
+	coldShare = 2
 	// coldRows is the size of a page. A reader that is blocked on a full socket
 	// holds one, so it is also what a slow reader costs.
 	coldRows = 200
@@ -27,12 +29,14 @@ const (
 func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Cursor) (event.Batch, error) {
 	name := strconv.FormatInt(h.redactions.Load(), 10) + "\x00" + coldKey(keys, after)
 	result := h.cold.DoChan(name, func() (any, error) {
-		select {
-		case h.slots <- struct{}{}:
-		case <-h.life.Done():
-			return nil, h.life.Err()
+		tenant := "" // of all the topics: a session is of one company, or of every
+		if len(keys) > 0 {
+			tenant = keys[0].Tenant
 		}
-		defer func() { <-h.slots }()
+		if err := h.slots.Enter(h.life, tenant); err != nil {
+			return nil, err
+		}
+		defer h.slots.Leave(tenant)
 		readCtx, cancel := context.WithTimeout(h.life, coldTimeout)
 		defer cancel()
 		h.metrics.coldReads.Inc()

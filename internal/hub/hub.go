@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/fair"
 )
 
 // Log is what the hub reads from.
@@ -76,7 +77,7 @@ type Hub struct {
 	end   context.CancelFunc
 	fresh fresh
 	cold  singleflight.Group
-	slots chan struct{} // admission of cold reads
+	slots *fair.Gate // admission of cold reads
 
 	mu       sync.RWMutex
 	window   deque
@@ -94,7 +95,7 @@ type Hub struct {
 func New(ctx context.Context, c Config) (*Hub, error) {
 	h := &Hub{
 		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, metrics: c.Metrics,
-		wake: make(chan struct{}, 1), slots: make(chan struct{}, coldSlots),
+		wake: make(chan struct{}, 1), slots: fair.NewGate(coldSlots, coldShare),
 		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
 	}
 	h.life, h.end = context.WithCancel(context.WithoutCancel(ctx))

@@ -87,7 +87,7 @@ func (s *scanner) value() error {
 // nested reads an object or an array from its opening bracket on.
 func (s *scanner) nested(object bool) error {
 	if s.depth == MaxDepth {
-		return s.violation(fmt.Sprintf("is nested deeper than %d levels", MaxDepth))
+		return s.violation(fmt.Sprintf("is nested deeper than %d levels", MaxDepth)).With("limit", MaxDepth)
 	}
 	closing := byte(']')
 	if object {

@@ -42,6 +42,8 @@ const (
 	CursorExpired    Code = "cursor_expired"
 	CursorDiverged   Code = "cursor_diverged"
 	TooLarge         Code = "too_large"
+	RequestTimeout   Code = "request_timeout"
+	RateLimited      Code = "rate_limited"
 	Unavailable      Code = "unavailable"
 	Overloaded       Code = "overloaded"
 	Draining         Code = "draining"
@@ -73,6 +75,8 @@ var table = map[Code]struct {
 	CursorExpired:    {http.StatusGone, "The log no longer goes back that far"},
 	CursorDiverged:   {http.StatusGone, "The log has no such past"},
 	TooLarge:         {http.StatusRequestEntityTooLarge, "Too large"},
+	RequestTimeout:   {http.StatusRequestTimeout, "The request came too slowly"},
+	RateLimited:      {http.StatusTooManyRequests, "Too many, or too fast"},
 	Unavailable:      {http.StatusServiceUnavailable, "The log is unavailable"},
 	Overloaded:       {http.StatusServiceUnavailable, "Overloaded"},
 	Draining:         {http.StatusServiceUnavailable, "This instance is going away"},

@@ -18,6 +18,7 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/jsonvalue"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
@@ -32,7 +33,8 @@ const (
 var refusals = []problem.Code{
 	problem.InvalidJSON, problem.InvalidParameter, problem.InvalidRoom, problem.UnknownNamespace, problem.UnknownType,
 	problem.SchemaViolation, problem.Forbidden, problem.TooLarge, problem.VersionConflict, problem.IDReused,
-	problem.PartialDuplicate, problem.TokenExpired, problem.Overloaded, problem.Unavailable, problem.Internal,
+	problem.PartialDuplicate, problem.TokenExpired, problem.RateLimited, problem.Overloaded, problem.Unavailable,
+	problem.Internal,
 }
 
 // Desk takes publishes in. It is safe for concurrent use.
@@ -40,15 +42,16 @@ type Desk struct {
 	catalog  *catalog.Catalog
 	appender *eventlog.Appender
 	maxEvent int
+	limits   *limit.Limits
 	accepted *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 }
 
 // NewDesk returns a Desk for events of at most maxEvent bytes of data.
-func NewDesk(c *catalog.Catalog, a *eventlog.Appender, maxEvent int, reg prometheus.Registerer) *Desk {
+func NewDesk(c *catalog.Catalog, a *eventlog.Appender, maxEvent int, limits *limit.Limits, reg prometheus.Registerer) *Desk {
 	f := promauto.With(reg)
 	d := &Desk{
-		catalog: c, appender: a, maxEvent: maxEvent,
+		catalog: c, appender: a, maxEvent: maxEvent, limits: limits,
 		accepted: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "tailroom_published_events_total", Help: "Events accepted into the log.",
 		}, []string{"namespace"}),
@@ -78,7 +81,17 @@ func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) 
 	if !time.Now().Before(grant.Expires) {
 		return nil, d.refuse(problem.New(problem.TokenExpired, "the token has expired"))
 	}
+	// Before they are judged, which is work. Only a platform-wide token's events
+	// tell whose they are.
+	if !grant.PlatformWide {
+		if err := d.limits.Publish(grant.Tenant, len(events)); err != nil {
+			return nil, d.refuse(err)
+		}
+	}
 	drafts, err := d.drafts(grant, events)
+	if err == nil && grant.PlatformWide {
+		err = d.limits.Publish(drafts[0].Tenant, len(events))
+	}
 	if err != nil {
 		return nil, d.refuse(err)
 	}
@@ -114,6 +127,7 @@ func (d *Desk) drafts(grant access.Grant, events []json.RawMessage) ([]event.Dra
 		return nil, invalid("", "there are no events")
 	}
 	if len(events) > MaxGroup {
+		d.limits.Hit(limit.GroupEvents)
 		return nil, problem.New(problem.TooLarge, fmt.Sprintf("a group holds at most %d events", MaxGroup)).With("limit", MaxGroup)
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
@@ -208,6 +222,7 @@ func (d *Desk) content(grant access.Grant, typ *catalog.Type, in *input, draft *
 		return jsonvalue.Refuse(jsonvalue.Violation{Message: "data is missing; it is a JSON object"})
 	}
 	if err := jsonvalue.Check(in.Data, d.maxEvent); err != nil {
+		d.hit(err)
 		return err
 	}
 	value, err := typ.Validate(in.Data)
@@ -219,6 +234,9 @@ func (d *Desk) content(grant access.Grant, typ *catalog.Type, in *input, draft *
 		if rooms, err = typ.RoomsFor(grant.Tenant, value); err != nil {
 			return err
 		}
+	}
+	if len(rooms) > maxEventRooms {
+		d.limits.Hit(limit.EventRooms)
 	}
 	if draft.Rooms, err = address(grant, rooms); err != nil {
 		return err
@@ -242,6 +260,17 @@ func (d *Desk) content(grant access.Grant, typ *catalog.Type, in *input, draft *
 	}
 	draft.ExpectedVersion = event.Expectation{Version: *in.ExpectedVersion, Set: true}
 	return nil
+}
+
+// hit counts data that is too large or too deep.
+func (d *Desk) hit(err error) {
+	switch p := problem.From(err); {
+	case p.Fields["limit"] == nil:
+	case p.Code == problem.TooLarge:
+		d.limits.Hit(limit.EventBytes)
+	default:
+		d.limits.Hit(limit.JSONDepth)
+	}
 }
 
 // address returns the rooms in colon form, each once; all must lie in the

@@ -13,11 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
@@ -220,7 +222,8 @@ var rules = Rules{
 		}
 		return problem.New(problem.UnknownNamespace, "there is no such namespace")
 	},
-	MaxRooms: 5,
+	MaxRooms: 5, MaxNamespaces: 2,
+	Limits: limit.New(limit.Config{Metrics: prometheus.NewRegistry()}),
 }
 
 // branch is a grant for b1 and b2, good for an hour of the bubble's time.

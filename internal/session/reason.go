@@ -19,6 +19,7 @@ var (
 	HeartbeatMissed = Reason{4001, "heartbeat_missed"}
 	TokenExpired    = Reason{4002, "token_expired"}
 	HelloTimeout    = Reason{4003, "hello_timeout"}
+	MessageTimeout  = Reason{4004, "message_timeout"}
 	Unauthenticated = Reason{4100, "unauthenticated"}
 	Forbidden       = Reason{4102, "forbidden"}
 	InvalidMessage  = Reason{4103, "invalid_message"}
@@ -27,7 +28,7 @@ var (
 
 // reasons are those that a session can end with.
 var reasons = []Reason{
-	Gone, Draining, TooLarge, Internal, Slow, HeartbeatMissed, TokenExpired, InvalidMessage,
+	Gone, Draining, TooLarge, Internal, Overloaded, Slow, HeartbeatMissed, TokenExpired, MessageTimeout, InvalidMessage,
 }
 
 // Error makes a Reason an error, so that a Sink can end its session with one.

@@ -91,7 +91,7 @@ func (s *Session) Subscribe(list []Subscription) error {
 
 // Unsubscribe takes subscriptions away. On an error nothing has changed.
 func (s *Session) Unsubscribe(list []Subscription) error {
-	subs, err := s.subs.without(s.grant, list)
+	subs, err := s.subs.without(s.grant, list, s.rules)
 	if err != nil {
 		return err
 	}

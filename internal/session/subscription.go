@@ -6,6 +6,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
@@ -22,6 +23,9 @@ type Rules struct {
 	Known func(namespace string) error
 	// MaxRooms bounds the rooms a session names, over all namespaces.
 	MaxRooms int
+	// MaxNamespaces bounds the namespaces a session follows.
+	MaxNamespaces int
+	Limits        *limit.Limits
 }
 
 // subscriptions is what a session follows, one entry for each namespace. It is
@@ -46,13 +50,16 @@ func (s subscriptions) in(namespace string) (followed, int) {
 // with returns the subscriptions and list together. On an error, a
 // *problem.Error, nothing has changed.
 func (s subscriptions) with(grant access.Grant, list []Subscription, rules Rules) (subscriptions, error) {
+	if err := rules.length(list); err != nil {
+		return nil, err
+	}
 	next := slices.Clone(s)
 	for _, sub := range list {
 		if err := rules.Known(sub.Namespace); err != nil {
 			return nil, err
 		}
 		if len(sub.Rooms) > rules.MaxRooms {
-			return nil, tooManyRooms(rules.MaxRooms)
+			return nil, rules.tooManyRooms()
 		}
 		f, i := next.in(sub.Namespace)
 		if i < 0 {
@@ -75,21 +82,44 @@ func (s subscriptions) with(grant access.Grant, list []Subscription, rules Rules
 	for _, f := range next {
 		total += len(f.rooms)
 	}
-	if total > rules.MaxRooms {
-		return nil, tooManyRooms(rules.MaxRooms)
+	switch {
+	case total > rules.MaxRooms:
+		return nil, rules.tooManyRooms()
+	case len(next) > rules.MaxNamespaces:
+		return nil, rules.tooManyNamespaces()
 	}
 	return next, nil
 }
 
-func tooManyRooms(limit int) error {
+// length refuses a list that is longer than it can be if each entry says
+// something: a room or a namespace.
+func (r Rules) length(list []Subscription) error {
+	if len(list) > r.MaxNamespaces+r.MaxRooms {
+		return r.tooManyNamespaces()
+	}
+	return nil
+}
+
+func (r Rules) tooManyRooms() error {
+	r.Limits.Hit(limit.Rooms)
 	return problem.New(problem.TooLarge,
-		fmt.Sprintf("a session names at most %d rooms; leave rooms out to follow all that the token covers", limit)).
-		With("limit", limit)
+		fmt.Sprintf("a session names at most %d rooms; leave rooms out to follow all that the token covers", r.MaxRooms)).
+		With("limit", r.MaxRooms)
+}
+
+func (r Rules) tooManyNamespaces() error {
+	r.Limits.Hit(limit.Namespaces)
+	return problem.New(problem.TooLarge,
+		fmt.Sprintf("a session follows at most %d namespaces: subscribe to fewer of them", r.MaxNamespaces)).
+		With("limit", r.MaxNamespaces)
 }
 
 // without returns the subscriptions less list. Taking single rooms from "all"
 // leaves the rest of the grant's rooms, which a company-wide grant cannot list.
-func (s subscriptions) without(grant access.Grant, list []Subscription) (subscriptions, error) {
+func (s subscriptions) without(grant access.Grant, list []Subscription, rules Rules) (subscriptions, error) {
+	if err := rules.length(list); err != nil {
+		return nil, err
+	}
 	next := slices.Clone(s)
 	for _, sub := range list {
 		f, i := next.in(sub.Namespace)

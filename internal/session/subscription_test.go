@@ -138,7 +138,7 @@ func TestSubscriptions(t *testing.T) {
 		subs, err := none.with(test.grant, test.sub, rules)
 		require.NoError(t, err, name)
 		before := topicsOf(subs.topics(test.grant))
-		rest, err := subs.without(test.grant, test.unsub)
+		rest, err := subs.without(test.grant, test.unsub, rules)
 		require.NoError(t, err, name)
 		grant := test.grant
 		if test.under != nil {
@@ -175,7 +175,7 @@ func TestSubscriptions_Refused(t *testing.T) {
 		subs, err := none.with(test.grant, test.sub, rules)
 		if test.unsub != nil {
 			require.NoError(t, err, name)
-			_, err = subs.without(test.grant, test.unsub)
+			_, err = subs.without(test.grant, test.unsub, rules)
 		}
 		require.Error(t, err, name)
 		require.Equal(t, test.code, problem.From(err).Code, name)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/apptest/load"
+	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
 

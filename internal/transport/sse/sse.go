@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
@@ -45,6 +47,8 @@ type Config struct {
 	Namespaces   []string // followed when the request names none
 	Heartbeat    time.Duration
 	WriteTimeout time.Duration
+	Limits       *limit.Limits
+	Client       func(*http.Request) netip.Addr
 	Metrics      prometheus.Registerer
 }
 
@@ -72,6 +76,14 @@ func New(c Config) *Handler {
 // ServeHTTP streams until the client leaves or the session ends.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := &stream{handler: h, w: w, control: http.NewResponseController(w), multiplexed: r.ProtoMajor >= 2}
+	remote := h.Client(r)
+	address, err := h.Limits.Address(remote)
+	if err != nil {
+		problem.From(err).Write(w)
+		return
+	}
+	defer address.Leave()
+	defer func() { s.company.Leave() }()
 	opened, err := h.open(r, s)
 	if err != nil {
 		problem.From(err).Write(w)
@@ -87,10 +99,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	grant := opened.Grant()
-	slog.InfoContext(r.Context(), "session begins", "component", "sse", "remote", r.RemoteAddr, "subject", grant.Subject,
+	slog.InfoContext(r.Context(), "session begins", "component", "sse", "remote", remote.String(), "subject", grant.Subject,
 		"company", grant.Tenant, "role", grant.Role, "cursor", opened.Cursor().String())
 	reason := h.Sessions.Run(r.Context(), "sse", opened)
-	slog.InfoContext(r.Context(), "session ended", "component", "sse", "remote", r.RemoteAddr, "subject", grant.Subject,
+	slog.InfoContext(r.Context(), "session ended", "component", "sse", "remote", remote.String(), "subject", grant.Subject,
 		"reason", reason.Name, "cursor", opened.Cursor().String())
 }
 
@@ -102,6 +114,9 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 	}
 	query := r.URL.Query()
 	if grant, err = grant.Name(query.Get("companyId")); err != nil {
+		return nil, err
+	}
+	if s.company, err = h.Limits.Session(grant.Tenant); err != nil {
 		return nil, err
 	}
 	wanted := query.Get("cursor")
@@ -133,6 +148,7 @@ type stream struct {
 	handler *Handler
 	w       http.ResponseWriter
 	control *http.ResponseController
+	company limit.Seat
 	given   event.Cursor // the id the client has
 	buf     []byte
 	// multiplexed: HTTP/2, where a deadline that passes ends the stream, also

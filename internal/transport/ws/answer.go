@@ -11,6 +11,11 @@ import (
 // answer does what a message asks for. What it returns is wrong with the
 // message as such; a refused command is answered by a reply.
 func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
+	if err := c.pace.Frame(c.grant.Tenant); err != nil {
+		c.slow(err)
+		c.reply(m.Ref, err, nil)
+		return nil
+	}
 	switch m.Type {
 	case "subscribe", "unsubscribe":
 		return c.follow(m)
@@ -85,8 +90,13 @@ func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
 	}
-	pending, err := c.handler.Publisher.Submit(c.grant, c, m.Events)
+	err := c.pace.Publish(len(m.Events))
+	var pending *publish.Pending
+	if err == nil {
+		pending, err = c.handler.Publisher.Submit(c.grant, c, m.Events)
+	}
 	if err != nil {
+		c.slow(err)
 		c.reply(m.Ref, err, nil)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
@@ -33,8 +35,10 @@ type conn struct {
 	handler *Handler
 	ws      *websocket.Conn
 	line    *line
-	deflate bool // compression was negotiated
-	remote  string
+	deflate bool   // compression was negotiated
+	remote  string // the client's address
+	address limit.Seat
+	company limit.Seat // since the hello
 
 	session    *session.Session // set by the hello
 	id         string           // the session's, for the logs
@@ -42,19 +46,40 @@ type conn struct {
 	grant      access.Grant  // the reader's copy
 	publishing chan struct{} // made at the first publish
 	invalid    int
+	pace       limit.Pace              // the reader's
+	flooded    bool                    // it was refused for its speed too often
+	abandon    context.CancelCauseFunc // ends the session; set when there is one
 
 	leaving atomic.Bool // a goodbye was said
 }
 
+// onPing answers a ping of the client's, which is a frame like any other, unless
+// they come too fast. It is called by the reader; later by who waits for the
+// client's close, and then it has nothing to do.
 func (c *conn) onPing(_ context.Context, payload []byte) bool {
-	c.line.answer(payload)
+	if c.line.over() {
+		return false
+	}
+	if err := c.pace.Frame(c.grant.Tenant); err == nil {
+		c.line.answer(payload)
+	} else if c.slow(err); c.flooded && c.abandon != nil {
+		c.abandon(session.Overloaded) // the reader may not come back from the pings
+	}
 	return false // answered
+}
+
+// slow takes note if the client was refused for its speed.
+func (c *conn) slow(err error) {
+	if problem.From(err).Code == problem.RateLimited {
+		c.flooded = c.flooded || c.pace.Flooding()
+	}
 }
 
 // serve runs the session, and beside it the reader, until both have ended.
 func (c *conn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	c.abandon = cancel
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		err := c.read(ctx)
@@ -91,13 +116,20 @@ func (c *conn) next() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := c.handler.MaxMessage
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	c.line.message(true)
+	most := c.handler.MaxMessage
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	c.line.message(false)
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.handler.Limits.Hit(limit.BodyTimeout)
+		c.complain(nil, problem.New(problem.RequestTimeout, "a message did not come to its end in time"))
+		return nil, session.MessageTimeout
 	case err != nil:
 		return nil, err
-	case int64(len(data)) > limit:
-		c.complain(nil, problem.New(problem.TooLarge, "a message is too large").With("limit", limit))
+	case int64(len(data)) > most:
+		c.handler.Limits.Hit(limit.MessageBytes)
+		c.complain(nil, problem.New(problem.TooLarge, "a message is too large").With("limit", most))
 		return nil, session.TooLarge
 	}
 	c.handler.metrics.messages.Inc()
@@ -111,7 +143,10 @@ func (c *conn) next() ([]byte, error) {
 // before the connection closes for it.
 func (c *conn) hello(ctx context.Context) error {
 	c.ws.SetReadLimit(-1) // ours names the reason
-	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() { c.close(session.HelloTimeout) })
+	tooLate := time.AfterFunc(c.handler.HelloTimeout, func() {
+		c.handler.Limits.Hit(limit.HelloTimeout)
+		c.close(session.HelloTimeout)
+	})
 	defer tooLate.Stop()
 	data, err := c.next()
 	if p, ok := errors.AsType[*problem.Error](err); ok {
@@ -158,7 +193,7 @@ func reasonFor(code problem.Code) session.Reason {
 		return session.Forbidden
 	case problem.InvalidCursor:
 		return session.CursorInvalid
-	case problem.Unavailable, problem.Overloaded:
+	case problem.Unavailable, problem.Overloaded, problem.RateLimited:
 		return session.Overloaded
 	case problem.Internal:
 		return session.Internal
@@ -184,6 +219,9 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	}
 	list, err := m.subscriptions()
 	if err != nil {
+		return err
+	}
+	if c.company, err = c.handler.Limits.Session(grant.Tenant); err != nil {
 		return err
 	}
 	begin, err := session.Begin(ctx, c.handler.Log, "cursor", m.Cursor)
@@ -223,6 +261,9 @@ func (c *conn) read(ctx context.Context) error {
 		}
 		if err == nil {
 			p = c.answer(ctx, m)
+		}
+		if c.flooded {
+			return session.Overloaded
 		}
 		if p == nil {
 			continue

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/session"
@@ -48,7 +50,10 @@ type Config struct {
 	Heartbeat    time.Duration
 	WriteTimeout time.Duration
 	HelloTimeout time.Duration
-	MaxMessage   int64 // bytes of a client's message
+	BodyTimeout  time.Duration // for a message, from its first frame's header on
+	MaxMessage   int64         // bytes of a client's message
+	Limits       *limit.Limits
+	Client       func(*http.Request) netip.Addr
 	Metrics      prometheus.Registerer
 }
 
@@ -107,8 +112,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			With("allowed", []string{Subprotocol}).Write(w)
 		return
 	}
-	capture := &capture{ResponseWriter: w, timeout: h.WriteTimeout}
-	c := &conn{handler: h}
+	client := h.Client(r)
+	address, err := h.Limits.Address(client)
+	if err != nil {
+		problem.From(err).Write(w)
+		return
+	}
+	capture := &capture{ResponseWriter: w, timeout: h.WriteTimeout, patience: h.BodyTimeout}
+	c := &conn{handler: h, address: address, remote: client.String(), pace: h.Limits.Pace()}
 	ws, err := websocket.Accept(capture, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // origins are judged before, by the one rule for all routes
@@ -116,14 +127,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		OnPingReceived:     c.onPing,
 	})
 	if err != nil {
+		address.Leave()
 		slog.DebugContext(r.Context(), "an upgrade failed", "component", "ws", "error", err)
 		return
 	}
 	c.ws, c.line = ws, capture.line
 	c.deflate = strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate")
-	c.remote = r.RemoteAddr
 
 	if !h.enter(c) {
+		address.Leave()
 		_ = ws.CloseNow() // the instance is gone
 		return
 	}
@@ -151,6 +163,8 @@ func (h *Handler) enter(c *conn) bool {
 }
 
 func (h *Handler) leave(c *conn) {
+	c.address.Leave()
+	c.company.Leave()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.open, c)

@@ -33,6 +33,9 @@ const bytesPerBeat = 256 << 10
 // take so much, not one byte, within the timeout.
 const secureSlice = 16 << 10
 
+// goodbye is how long a client may take to answer a close.
+const goodbye = 5 * time.Second
+
 // line is the network connection under a WebSocket. Every Write is whole
 // frames: the session's, or one control frame of the library's.
 type line struct {
@@ -45,6 +48,12 @@ type line struct {
 	deadline time.Time // the one set on Conn
 	finished bool
 
+	patience time.Duration // for the message that is being read
+	within   atomic.Bool   // a message is being read
+	bounded  atomic.Bool   // and has a deadline
+	reading  sync.Mutex    // guards the deadline for reading
+	ending   bool          // which is that of the goodbye
+
 	heard   atomic.Bool  // something came since alive was last asked
 	unheard atomic.Int64 // bytes written since something came
 	missed  int64        // how often in a row alive found nothing; its caller's
@@ -56,8 +65,9 @@ type line struct {
 // the connection with us as well.
 type capture struct {
 	http.ResponseWriter
-	timeout time.Duration
-	line    *line
+	timeout  time.Duration
+	patience time.Duration
+	line     *line
 }
 
 // WriteHeader says as a problem what the library says in plain text: that the
@@ -87,7 +97,9 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	_, secure := conn.(*tls.Conn)
-	c.line = &line{Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout, secure: secure}
+	c.line = &line{
+		Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout, patience: c.patience, secure: secure,
+	}
 	return c.line, bufio.NewReadWriter(bufio.NewReaderSize(c.line, readBuffer), bufio.NewWriterSize(c.line, writeBuffer)), nil
 }
 
@@ -99,12 +111,34 @@ func (l *line) Read(p []byte) (int, error) {
 		}
 		l.early = nil
 	}
+	if l.within.Load() && !l.bounded.Swap(true) {
+		l.readUntil(time.Now().Add(l.patience))
+	}
 	n, err := l.Conn.Read(p)
 	if n > 0 {
 		l.heard.Store(true)
 		l.unheard.Store(0)
 	}
 	return n, err
+}
+
+// message says that a message begins, or that it has been read. Its deadline is
+// set by the first read of the network: most messages came with their header.
+func (l *line) message(begins bool) {
+	l.within.Store(begins)
+	if !begins && l.bounded.Load() {
+		l.bounded.Store(false)
+		l.readUntil(time.Time{})
+	}
+}
+
+// readUntil sets the deadline for reading, unless goodbye has been said.
+func (l *line) readUntil(t time.Time) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if !l.ending {
+		_ = l.SetReadDeadline(t) // a connection that is closed fails the read as well
+	}
 }
 
 // alive is asked once in every heartbeat interval and reports whether the peer
@@ -139,11 +173,25 @@ func (l *line) send(p []byte) error {
 	return err
 }
 
-// finish ends what send writes: a close frame comes next.
+// finish ends what send writes: a close frame comes next. What the peer was
+// sending is read for a while, in which he may answer it.
 func (l *line) finish() {
 	l.mu.Lock()
 	l.finished = true
 	l.mu.Unlock()
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if !l.ending {
+		l.ending = true
+		_ = l.SetReadDeadline(time.Now().Add(goodbye)) // a connection that is closed fails the read as well
+	}
+}
+
+// over reports whether goodbye has been said.
+func (l *line) over() bool {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	return l.ending
 }
 
 // write keeps the deadline between one and two timeouts away while bytes flow,

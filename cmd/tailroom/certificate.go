@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// explain adds to an error of connecting to the database, with sslmode=verify-full
+// explainCertificate adds to an error of connecting to the database, with sslmode=verify-full
 // or verify-ca, what to do about the certificate.
-func explain(err error) error {
+func explainCertificate(err error) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return fmt.Errorf("%w: the certificate is signed by nobody who is trusted here: "+
 			"name the file of its authority in the database's URL, as sslrootcert=…", err)

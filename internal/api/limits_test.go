@@ -1,0 +1,309 @@
+package api_test
+
+import (
+	"bufio"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/pgtest"
+)
+
+// everyLimit is every label of tailroom_limited_total.
+var everyLimit = []string{
+	"message_bytes", "event_bytes", "group_events", "event_rooms", "json_depth", "rooms", "namespaces",
+	"frame_rate_per_connection", "frame_rate_per_company", "publish_rate_per_connection", "publish_rate_per_company", "flood",
+	"sessions_per_company", "sessions_per_address", "connections", "hello_timeout", "header_timeout", "body_timeout",
+}
+
+func limited(t testing.TB, i *apptest.Instance, name string) float64 {
+	t.Helper()
+	return i.Metric(t, `tailroom_limited_total{limit="`+name+`"}`)
+}
+
+func TestLimits_AreExportedFromTheStart(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	for _, name := range everyLimit {
+		require.Zero(t, limited(t, i, name))
+	}
+	require.Equal(t, len(everyLimit), strings.Count(string(i.Get(t, "/metrics", "").Body), "tailroom_limited_total{"))
+	require.Greater(t, i.Metric(t, "tailroom_open_connections_limit"), 50.0)
+}
+
+func TestLimits_OfAnEvent(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_EVENT_BYTES=1KiB", "TAILROOM_MAX_MESSAGE_BYTES=1MiB")[0]
+	token := apptest.Token(t, access.Service, "c1")
+	event := func(rooms, data string) string {
+		return `{"namespace":"/availability","type":"bulkAvailabilityUpdate",` + rooms + `"data":` + data + `}`
+	}
+	for name, test := range map[string]struct {
+		body   string
+		status int
+		code   string
+	}{
+		"event_bytes":   {event("", `{"x":"`+strings.Repeat("x", 1<<10)+`"}`), 413, "too_large"},
+		"message_bytes": {event("", `{"x":"`+strings.Repeat("x", 1<<20)+`"}`), 413, "too_large"},
+		"json_depth":    {event("", `{"x":`+strings.Repeat("[", 64)+strings.Repeat("]", 64)+`}`), 422, "schema_violation"},
+		"group_events":  {"[" + strings.Repeat(event("", "{}")+",", 1000) + event("", "{}") + "]", 413, "too_large"},
+		"event_rooms":   {event(`"rooms":[`+strings.Repeat(`"branch:b1",`, 100)+`"branch:b1"],`, "{}"), 413, "too_large"},
+	} {
+		fields := requireProblem(t, i.Post(t, token, test.body), test.status, test.code, name)
+		require.NotZero(t, fields["limit"], name)
+		require.EqualValues(t, 1, limited(t, i, name), name)
+	}
+	// So deep that it is not even read as JSON.
+	requireProblem(t, i.Post(t, token, event("", `{"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+`}`)), 400, "invalid_json")
+	answer := i.PostLines(t, token, status("")+"\n"+strings.Repeat("x", 1<<20)+"\n")
+	require.Contains(t, string(answer.Body), `"code":"too_large"`)
+	require.EqualValues(t, 2, limited(t, i, "message_bytes"))
+}
+
+func TestPublishRate_PerCompany(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_PUBLISH_RATE_PER_COMPANY=20")[0]
+	token, platform := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Service, "*")
+	named := strings.Replace(status(""), "{", `{"companyId":"c1",`, 1)
+	i.Publish(t, token, "["+status("")+strings.Repeat(","+status(""), 79)+"]") // three seconds ahead
+	for body, token := range map[string]string{status(""): token, "[" + status("") + "]": token, named: platform} {
+		answer := i.Post(t, token, body)
+		fields := requireProblem(t, answer, 429, "rate_limited", body)
+		require.Greater(t, fields["retryAfterMs"], 1000.0)
+		require.Contains(t, []string{"2", "3", "4"}, answer.Header.Get("Retry-After"))
+	}
+	require.EqualValues(t, 3, limited(t, i, "publish_rate_per_company"))
+	require.EqualValues(t, 3, i.Metric(t, `tailroom_publish_refused_total{code="rate_limited"}`))
+	i.Publish(t, apptest.Token(t, access.Service, "c2"), status(""))
+	require.Len(t, i.Lines(t, "/v1/events?limit=1000", token), 80)
+}
+
+// Many lines are not refused for coming quickly: they are read more slowly.
+func TestPublishRate_LinesWait(t *testing.T) {
+	t.Parallel()
+	// The body has come long before the last line is taken.
+	i := apptest.Cluster(t, 1, "TAILROOM_PUBLISH_RATE_PER_COMPANY=100", "TAILROOM_BODY_TIMEOUT=300ms")[0]
+	token := apptest.Token(t, access.Service, "c1")
+	since := time.Now()
+	answer := i.PostLines(t, token, strings.Repeat(status("")+"\n", 200))
+	require.Equal(t, 200, strings.Count(string(answer.Body), `"status":201`), string(answer.Body))
+	require.GreaterOrEqual(t, time.Since(since), 900*time.Millisecond)
+	require.Positive(t, limited(t, i, "publish_rate_per_company"))
+}
+
+func TestPublish_CompressedBody(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	token := apptest.Token(t, access.Service, "c1")
+	var body strings.Builder
+	w := gzip.NewWriter(&body)
+	_, err := io.WriteString(w, status("")+strings.Repeat(" ", 10<<20))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	answer := i.Do(t, http.MethodPost, "/v1/events", token, body.String(), "Content-Type", "application/json", "Content-Encoding", "gzip")
+	fields := requireProblem(t, answer, 415, "unsupported_media_type")
+	require.Equal(t, []any{"identity"}, fields["allowed"])
+	answer = i.Do(t, http.MethodPost, "/v1/events", token, status(""), "Content-Type", "application/json", "Content-Encoding", "identity")
+	require.Equal(t, http.StatusCreated, answer.Status)
+}
+
+// raw is a connection on which requests are written by hand.
+func raw(t testing.TB, i *apptest.Instance, text string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := apptest.Dial(t.Context(), "tcp", strings.TrimPrefix(i.URL, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(apptest.Patience)))
+	_, err = io.WriteString(conn, text)
+	require.NoError(t, err)
+	return conn, bufio.NewReader(conn)
+}
+
+// answered reads an answer, and its whole body.
+func answered(t testing.TB, in *bufio.Reader) apptest.Answer {
+	t.Helper()
+	response, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return apptest.Answer{Status: response.StatusCode, Header: response.Header, Body: body}
+}
+
+// drip writes a byte now and then, until the connection is closed.
+func drip(t testing.TB, conn net.Conn, text string) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if _, err := io.WriteString(conn, text); err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+	})
+}
+
+func requireCut(t testing.TB, in *bufio.Reader) {
+	t.Helper()
+	rest, err := io.ReadAll(in)
+	require.NoError(t, err)
+	require.Empty(t, string(rest))
+}
+
+func TestSlow_Header(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_HEADER_TIMEOUT=300ms")[0]
+	_, silent := raw(t, i, "")
+	_, half := raw(t, i, "GET /healthz HTTP/1.1\r\nHost: x\r\n")
+	conn, dripping := raw(t, i, "GET /healthz HTTP/1.1\r\nHost: x\r\n")
+	drip(t, conn, "X: y\r\n")
+	conn, second := raw(t, i, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.Equal(t, http.StatusOK, answered(t, second).Status)
+	_, err := io.WriteString(conn, "GET /hea")
+	require.NoError(t, err)
+	for _, in := range []*bufio.Reader{silent, half, second} {
+		_, err := io.Copy(io.Discard, in) // half a header gets a 400 from net/http
+		require.NoError(t, err)
+	}
+	_, _ = io.Copy(io.Discard, dripping) // a reset, when bytes were on their way
+	require.EqualValues(t, 4, limited(t, i, "header_timeout"))
+	// A connection between two requests is not late.
+	conn, kept := raw(t, i, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.Equal(t, http.StatusOK, answered(t, kept).Status)
+	<-time.After(500 * time.Millisecond)
+	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, answered(t, kept).Status)
+	require.EqualValues(t, 4, limited(t, i, "header_timeout"))
+}
+
+func TestHeader_TooLarge(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	answer := i.Do(t, http.MethodGet, "/healthz", "", "", "X-Large", strings.Repeat("x", 120<<10))
+	require.Equal(t, http.StatusOK, answer.Status)
+	answer = i.Do(t, http.MethodGet, "/healthz", "", "", "X-Large", strings.Repeat("x", 140<<10))
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, answer.Status)
+}
+
+func TestSlow_Body(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_BODY_TIMEOUT=300ms", "TAILROOM_PUBLISH_TIMEOUT=1m")[0]
+	post := "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + apptest.Token(t, access.Service, "c1") + "\r\n"
+
+	_, in := raw(t, i, post+"Content-Length: 1000\r\n\r\n{")
+	requireProblem(t, answered(t, in), 408, "request_timeout")
+	requireCut(t, in)
+	conn, in := raw(t, i, post+"Content-Length: 1000\r\n\r\n{")
+	drip(t, conn, " ")
+	requireProblem(t, answered(t, in), 408, "request_timeout")
+
+	// A line must be at its end in time, a whole body need not.
+	conn, in = raw(t, i, post+"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
+	line := status("")
+	for range 4 {
+		_, err := fmt.Fprintf(conn, "%x\r\n%s\n\r\n", len(line)+1, line)
+		require.NoError(t, err)
+		<-time.After(150 * time.Millisecond)
+	}
+	drip(t, conn, "1\r\n{\r\n")
+	answer := answered(t, in)
+	require.Equal(t, 4, strings.Count(string(answer.Body), `"status":201`), string(answer.Body))
+	require.Contains(t, string(answer.Body), `{"code":"request_timeout","line":5,`)
+	require.EqualValues(t, 3, limited(t, i, "body_timeout"))
+}
+
+// What nobody asked for is read by the server, so that the connection can go on;
+// but it is not waited for without end.
+func TestSlow_BodyThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_BODY_TIMEOUT=300ms")[0]
+	for _, request := range []string{"POST /v1/catalog", "GET /healthz", "POST /nowhere", "POST /v1/events"} {
+		_, in := raw(t, i, request+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+		require.NotZero(t, answered(t, in).Status, request)
+		requireCut(t, in)
+	}
+}
+
+// The deadline of a body is not one for the answer.
+func TestSlow_AnswerToAQuickBody(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn, "TAILROOM_BODY_TIMEOUT=100ms", "TAILROOM_PUBLISH_TIMEOUT=1m")
+	lock, err := pgtest.Pool(t, dsn).Begin(t.Context()) // nothing can be appended
+	require.NoError(t, err)
+	_, err = lock.Exec(t.Context(), "SELECT pg_advisory_xact_lock(1952541036, 1)")
+	require.NoError(t, err)
+	token := apptest.Token(t, access.Service, "c1")
+	answers := make(chan apptest.Answer, 2)
+	go func() { answers <- i.Post(t, token, status("")) }()
+	go func() { answers <- i.PostLines(t, token, status("")+"\n") }()
+	<-time.After(400 * time.Millisecond)
+	require.NoError(t, lock.Rollback(t.Context()))
+	for range 2 {
+		answer := <-answers
+		require.Contains(t, string(answer.Body), `"version"`, "%d", answer.Status)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_CONNECTIONS=3", "TAILROOM_HEADER_TIMEOUT=1h")[0]
+	token := apptest.Token(t, access.Service, "c1")
+	require.EqualValues(t, 3, i.Metric(t, "tailroom_open_connections_limit"))
+	held := []net.Conn{}
+	hold := func() *bufio.Reader {
+		conn, in := raw(t, i, "")
+		held = append(held, conn)
+		return in
+	}
+	for range 3 {
+		hold()
+	}
+	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_open_connections") == 4 }, apptest.Patience, tick)
+	before := limited(t, i, "connections")
+	for _, path := range []string{"/v1/stream", "/v1/ws"} {
+		answer := i.Do(t, http.MethodGet, path, token, "", "Connection", "Upgrade", "Upgrade", "websocket",
+			"Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+		requireProblem(t, answer, 503, "overloaded", path)
+		require.Equal(t, "5", answer.Header.Get("Retry-After"))
+	}
+	require.Greater(t, limited(t, i, "connections"), before+1)
+	// What is short is served, and its connection closed.
+	require.Equal(t, http.StatusOK, i.Get(t, "/healthz", "").Status)
+	body := status("")
+	_, in := raw(t, i, "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+token+"\r\nContent-Length: "+
+		strconv.Itoa(len(body))+"\r\n\r\n"+body)
+	require.Equal(t, http.StatusCreated, answered(t, in).Status)
+	requireCut(t, in)
+	// And if those who come are too many even to be told, they are cut.
+	for range 64 {
+		hold()
+	}
+	for range 5 {
+		_, err := hold().ReadByte()
+		require.Error(t, err)
+	}
+	for _, conn := range held {
+		require.NoError(t, conn.Close())
+	}
+	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_open_connections") == 1 }, apptest.Patience, tick)
+	i.Stream(t, token, "")
+}

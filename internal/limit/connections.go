@@ -1,0 +1,153 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+const (
+	// spare is how many connections over the limit are heard, so that they can
+	// be told. What comes beyond them is closed at once.
+	spare = 64
+	// otherFiles is what a process has open besides connections: its database's,
+	// which come on top, the listener, and whatever reads a file now and then.
+	otherFiles = 100
+	// mostConnections is the largest limit that is ever worked out.
+	mostConnections = 1_000_000
+)
+
+// MaxConnections is how many connections the process can have by its limit of
+// open files, when so many go to the database.
+func MaxConnections(database int) (int, error) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("the limit of open files: %w", err)
+	}
+	most := int(min(files.Cur, math.MaxInt32)) - otherFiles - spare - database
+	return min(max(most, spare), mostConnections), nil
+}
+
+// Listener counts the connections that are open.
+type Listener struct {
+	*net.TCPListener
+	limits *Limits
+	most   int64
+	open   atomic.Int64
+}
+
+// Listen counts the connections of a listener, of which there may be so many.
+func (l *Limits) Listen(listener *net.TCPListener, most int) *Listener {
+	counted := &Listener{TCPListener: listener, limits: l, most: int64(most)}
+	f := promauto.With(l.config.Metrics)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tailroom_open_connections", Help: "Network connections of clients that are open, whatever they do.",
+	}, func() float64 { return float64(counted.open.Load()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tailroom_open_connections_limit", Help: "How many there may be.",
+	}, func() float64 { return float64(most) })
+	return counted
+}
+
+// Accept makes Listener a net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		tcp, err := l.AcceptTCP()
+		if err != nil {
+			return nil, err
+		}
+		open := l.open.Add(1)
+		c := &Conn{TCPConn: tcp, listener: l, over: open > l.most}
+		if c.over {
+			l.limits.Hit(Connections)
+		}
+		if open <= l.most+spare {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+}
+
+// What a connection does at present, as far as its headers are concerned.
+const (
+	inHeader int32 = iota // a header is awaited, or has begun
+	inRequest
+	idle // between two requests
+)
+
+// Conn is an accepted connection.
+type Conn struct {
+	*net.TCPConn
+	listener *Listener
+	over     bool // it came when there were too many
+	phase    atomic.Int32
+	closed   atomic.Bool
+}
+
+// Read reads, and counts the header that did not come in time.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	switch {
+	case n > 0:
+		if c.phase.Load() == idle {
+			c.phase.Store(inHeader)
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.phase.CompareAndSwap(inHeader, inRequest): // once, however often it is asked
+		c.listener.limits.Hit(HeaderTimeout)
+	}
+	return n, err
+}
+
+// Close counts the connection out.
+func (c *Conn) Close() error {
+	if !c.closed.Swap(true) {
+		c.listener.open.Add(-1)
+	}
+	return c.TCPConn.Close()
+}
+
+// ConnState is for http.Server: it tells where a connection's headers end.
+func (l *Limits) ConnState(conn net.Conn, state http.ConnState) {
+	c := counted(conn)
+	if c == nil {
+		return
+	}
+	switch state {
+	case http.StateActive, http.StateHijacked:
+		c.phase.Store(inRequest)
+	case http.StateIdle:
+		c.phase.Store(idle)
+	case http.StateNew, http.StateClosed:
+	}
+}
+
+type connKey struct{}
+
+// ConnContext is for http.Server: it tells requests which connection they came by.
+func (l *Limits) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	if c := counted(conn); c != nil && c.over {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// Over reports whether a request came by a connection that is one too many.
+func Over(r *http.Request) bool { return r.Context().Value(connKey{}) != nil }
+
+// counted is the connection below whatever a server has laid over it, or nil.
+func counted(conn net.Conn) *Conn {
+	if tls, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = tls.NetConn()
+	}
+	c, _ := conn.(*Conn) //nolint:errcheck // nil when it is none of ours
+	return c
+}
