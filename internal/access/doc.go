@@ -13,6 +13,7 @@
 //	token.go    Verifier: token to Grant; the token of a request
 //	key.go      where the key of a signature comes from
 //	claims.go   the claims and their forms
+//	revoked.go  Revocations: which tokens are dead before their time
 //	rolemap.go  RoleMap: a platform's roles to ours
 //	mint.go     Mint: tokens for the command line and for tests
 //	origin.go   Origins: which pages may call

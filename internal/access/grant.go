@@ -37,6 +37,8 @@ type Grant struct {
 	// otherwise it covers company:{Tenant} and the Branches'.
 	AllBranches bool
 	Branches    []string
+	// IssuedAt is the token's iat, zero without one.
+	IssuedAt time.Time
 	// Expires is when a connection of this grant ends.
 	Expires time.Time
 }

@@ -42,6 +42,7 @@ type Config struct {
 	Publisher  Publisher
 	History    History
 	Locator    session.Locator
+	Operator   Operator
 	Health     func(context.Context) Health
 	MaxBody    int64        // bytes of a JSON body, or of one NDJSON line
 	Stream     http.Handler // GET /v1/stream
@@ -66,6 +67,10 @@ func New(c Config) (http.Handler, error) {
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
 		"/v1/events/{id}": {"GET": event, "HEAD": event},
 		"/v1/catalog":     {"GET": types, "HEAD": types},
+
+		"/v1/revocations":    {"POST": a.answer(a.revoke)},
+		"/v1/disconnections": {"POST": a.answer(a.disconnect)},
+
 		"/v1/stream":      {"GET": a.unlessDraining(c.Stream)},
 		"/v1/ws":          {"GET": a.unlessDraining(c.Socket)},
 		"/healthz":        {"GET": alive, "HEAD": alive},

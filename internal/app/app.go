@@ -27,6 +27,7 @@ import (
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/revoke"
 	"github.com/tailroom/tailroom/internal/session"
 	"github.com/tailroom/tailroom/internal/transport/sse"
 	"github.com/tailroom/tailroom/internal/transport/ws"
@@ -56,6 +57,7 @@ type App struct {
 	relay                  *eventlog.Relay
 	hub                    *hub.Hub
 	notifications          *listen.Listener
+	revoked                *revoke.Watch
 	sessions               *session.Registry
 	sockets                *ws.Handler
 	draining               atomic.Bool
@@ -115,15 +117,20 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 	if err := eventlog.MakePartitions(ctx, a.live); err != nil {
 		return fmt.Errorf("the database is not usable: %w", err)
 	}
+	a.sessions = session.NewRegistry(registry)
+	if a.revoked, err = revoke.New(ctx, a.log, a.sessions.ExpelRevoked, registry); err != nil {
+		return err
+	}
+	a.sessions.Revoked = a.revoked.Covers
 	a.hub, err = hub.New(ctx, hub.Config{
-		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, Metrics: hub.NewMetrics(registry),
+		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Metrics: hub.NewMetrics(registry),
 	})
 	if err != nil {
 		return err
 	}
 	a.keeper, err = maintenance.New(ctx, maintenance.Config{
 		DSN: string(c.ListenURL()), IDWindow: c.IDWindow, Metrics: registry,
-		Keep: maintenance.Policy{MaxAge: c.Retention.Age, MaxBytes: c.Retention.Size},
+		Keep: maintenance.Policy{MaxAge: c.Retention.Age, MaxBytes: c.Retention.Size}, TokenLifetime: c.TokenLifetime,
 	})
 	if err != nil {
 		return err
@@ -157,9 +164,9 @@ func (a *App) openOutbox(ctx context.Context, types *catalog.Catalog, registry *
 // openHTTP binds the port and places everything that answers on it.
 func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *prometheus.Registry) (err error) {
 	c := a.config
-	a.sessions = session.NewRegistry(registry)
 	verifier := access.NewVerifier(access.VerifierConfig{
 		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
+		Lifetime: c.TokenLifetime, Revoked: a.revoked.Refuses,
 	})
 	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), registry)
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
@@ -182,7 +189,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	})
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Catalog: types, Publisher: desk, History: eventlog.New(a.queries), Locator: a.hub,
-		Health: a.health, MaxBody: c.MaxMessageBytes, Stream: stream, Socket: a.sockets,
+		Operator: operator{a}, Health: a.health, MaxBody: c.MaxMessageBytes, Stream: stream, Socket: a.sockets,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
@@ -223,6 +230,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.notifications.Run(life) })
 	g.Go(func() error { return a.appender.Run(life) })
 	g.Go(func() error { return a.keeper.Run(life) })
+	g.Go(func() error { return a.revoked.Run(life) })
 	// It is the first to go: another instance relays while this one drains.
 	relaying, resign := context.WithCancel(life)
 	defer resign()

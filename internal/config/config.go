@@ -36,6 +36,8 @@ type Config struct {
 	Roles       access.RoleMap
 	Origins     access.Origins
 
+	TokenLifetime time.Duration // from iat to exp; 0 is any
+
 	LogLevel  slog.Level
 	LogFormat string // "json" or "text"
 

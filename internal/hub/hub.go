@@ -54,6 +54,7 @@ type Config struct {
 	Log         Log
 	WindowBytes int                  // memory for the window, about
 	PollEvery   func() time.Duration // how long to trust silence; asked anew each time
+	System      func(*event.Event)   // hears the events of event.System, in order; it must not block
 	Metrics     *Metrics
 }
 
@@ -62,6 +63,7 @@ type Hub struct {
 	log       Log
 	limit     int
 	pollEvery func() time.Duration
+	system    func(*event.Event)
 	metrics   *Metrics
 
 	wake   chan struct{} // capacity 1: the log may have grown
@@ -93,7 +95,7 @@ type Hub struct {
 // New returns a Hub that has read the newest part of the log.
 func New(ctx context.Context, c Config) (*Hub, error) {
 	h := &Hub{
-		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, metrics: c.Metrics,
+		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, system: c.System, metrics: c.Metrics,
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, coldSlots),
 		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
 	}
@@ -212,6 +214,11 @@ func (h *Hub) catchUp(ctx context.Context) (err error) {
 		}
 		if err := h.renew(ctx, entries); err != nil {
 			return err
+		}
+		for _, e := range entries {
+			if e.Namespace == event.System {
+				h.system(&e.Event)
+			}
 		}
 		if unheard {
 			h.metrics.polled.Add(float64(len(entries)))

@@ -20,14 +20,16 @@ var (
 	TokenExpired    = Reason{4002, "token_expired"}
 	HelloTimeout    = Reason{4003, "hello_timeout"}
 	Unauthenticated = Reason{4100, "unauthenticated"}
+	TokenRevoked    = Reason{4101, "token_revoked"}
 	Forbidden       = Reason{4102, "forbidden"}
 	InvalidMessage  = Reason{4103, "invalid_message"}
+	Disconnected    = Reason{4105, "disconnected"} // by an operator
 	CursorInvalid   = Reason{4106, "cursor_invalid"}
 )
 
 // reasons are those that a session can end with.
 var reasons = []Reason{
-	Gone, Draining, TooLarge, Internal, Slow, HeartbeatMissed, TokenExpired, InvalidMessage,
+	Gone, Draining, TooLarge, Internal, Slow, HeartbeatMissed, TokenExpired, TokenRevoked, InvalidMessage, Disconnected,
 }
 
 // Error makes a Reason an error, so that a Sink can end its session with one.

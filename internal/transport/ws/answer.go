@@ -76,6 +76,7 @@ func (c *conn) renew(ctx context.Context, m *message) {
 	c.grant = grant
 	c.session.Do(func() error {
 		c.session.Renew(grant)
+		c.handler.Sessions.Recheck(c.session)
 		c.reply(m.Ref, nil, map[string]any{"rooms": c.session.Joined(), "expiresAt": grant.Expires.UTC()})
 		return nil
 	})
@@ -87,6 +88,11 @@ func (c *conn) renew(ctx context.Context, m *message) {
 func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
+	}
+	// A session whose client does not read cannot end at once: what it may do ends.
+	if err := c.handler.Sessions.Check(c.grant); err != nil {
+		c.reply(m.Ref, err, nil)
+		return
 	}
 	pending, err := c.handler.Publisher.Submit(c.grant, c, m.Events)
 	if err != nil {
