@@ -71,11 +71,11 @@ func New(c Config) (http.Handler, error) {
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},
 
-		"/v1/stream":      {"GET": a.unlessDraining(c.Stream)},
-		"/v1/ws":          {"GET": a.unlessDraining(c.Socket)},
-		"/healthz":        {"GET": alive, "HEAD": alive},
-		"/readyz":         {"GET": ready, "HEAD": ready},
-		"/metrics":        {"GET": c.Metrics, "HEAD": c.Metrics},
+		"/v1/stream": {"GET": a.unlessDraining(c.Stream)},
+		"/v1/ws":     {"GET": a.unlessDraining(c.Socket)},
+		"/healthz":   {"GET": alive, "HEAD": alive},
+		"/readyz":    {"GET": ready, "HEAD": ready},
+		"/metrics":   {"GET": c.Metrics, "HEAD": c.Metrics},
 	}
 	mux := http.NewServeMux()
 	for path, methods := range routes {

@@ -62,7 +62,7 @@ func TestRoles_Access(t *testing.T) {
 		"outbox_settle()": "writer EXECUTE", "outbox_retry()": "writer EXECUTE", "outbox_discard()": "writer EXECUTE",
 		"outbox_horizon()": "writer EXECUTE", "epoch_new()": "writer EXECUTE",
 		"revoke_tokens()": "writer EXECUTE", "forget_revocations()": "writer EXECUTE", "disconnect_sessions()": "writer EXECUTE",
-		"redact()":         nobody, "tell()": nobody, "tell_rows()": nobody,
+		"redact()": nobody, "tell()": nobody, "tell_rows()": nobody,
 		"epoch_identity()": nobody, "epoch_begin()": nobody, "epoch_now()": nobody, "refuse_change()": nobody,
 		"expand()": nobody, "new_id()": nobody, "drafted()": nobody, "refuse_data()": nobody,
 	}

@@ -70,7 +70,9 @@ func (r *rig) revoke(t *testing.T, subject string) {
 	require.NoError(t, err)
 }
 
-func (r *rig) knows(subject string) bool { return r.Covers(access.Grant{Tenant: "c1", Subject: subject}) }
+func (r *rig) knows(subject string) bool {
+	return r.Covers(access.Grant{Tenant: "c1", Subject: subject})
+}
 
 func (r *rig) awaits(t *testing.T, subject string) {
 	t.Helper()

@@ -31,4 +31,6 @@ func expelled(t *testing.T, dial Dialer, path, reason string) {
 
 func revocation(t *testing.T, dial Dialer) { expelled(t, dial, "/v1/revocations", "token_revoked") }
 
-func disconnection(t *testing.T, dial Dialer) { expelled(t, dial, "/v1/disconnections", "disconnected") }
+func disconnection(t *testing.T, dial Dialer) {
+	expelled(t, dial, "/v1/disconnections", "disconnected")
+}
