@@ -67,8 +67,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'not_found: there is no event at position %', coalesce("position"::text, 'null') USING ERRCODE = 'TR017';
     END IF;
-    IF target.namespace = '/system' AND target.type = 'eventRedacted' THEN
-        RAISE EXCEPTION 'invalid_parameter: the event at position % tells of a redaction, and stays as it is', "position"
+    IF target.namespace = '/system' THEN
+        RAISE EXCEPTION 'invalid_parameter: the event at position % tells of what an operator did, and stays as it is', "position"
             USING ERRCODE = 'TR015';
     END IF;
 

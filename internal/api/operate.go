@@ -164,7 +164,7 @@ func text(s *string) string {
 // orderFailed says what has become of an order that was not confirmed. To give it
 // again does no harm.
 func orderFailed(ctx context.Context, err error) error {
-	if errors.Is(err, eventlog.ErrRefused) {
+	if errors.Is(err, eventlog.ErrOrder) {
 		return problem.New(problem.InvalidParameter, err.Error())
 	}
 	slog.WarnContext(ctx, "an order could not be carried out", "component", "api", "error", err)

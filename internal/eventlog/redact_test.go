@@ -109,7 +109,7 @@ func TestRedact_Refused(t *testing.T) {
 		"no event at position 7":                       redaction(7),
 		"the event at position 0 is gone":              redaction(0),
 		"the event at position 1 is gone":              redaction(1),
-		"the event at position 6 tells of a redaction": redaction(6),
+		"the event at position 6 tells of what an operator did": redaction(6),
 		"reason is 1 to 1000 characters":               change(func(r *eventlog.Redaction) { r.Reason = "" }),
 		"reason is 1 to 1000 characters that say why":  change(func(r *eventlog.Redaction) { r.Reason = " \n" }),
 		"reason is 1 to 1000":                          change(func(r *eventlog.Redaction) { r.Reason = strings.Repeat("x", 1001) }),

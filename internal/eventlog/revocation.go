@@ -12,8 +12,8 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-// ErrRefused is in the chain of an error that says what is wrong with an order.
-var ErrRefused = errors.New("refused")
+// ErrOrder is in the chain of an error that says what is wrong with an order.
+var ErrOrder = errors.New("the order is refused")
 
 // Order is an operator's: whom it concerns, why it was given and by whom. The log
 // tells of it for ever.
@@ -48,7 +48,7 @@ type Told struct {
 	RecordedAt time.Time
 }
 
-// Revoke revokes tokens, and returns what Before came to be. The error is ErrRefused when the order has what it cannot have.
+// Revoke revokes tokens, and returns what Before came to be. The error is ErrOrder when the order has what it cannot have.
 func (l *Log) Revoke(ctx context.Context, r Revocation) (before time.Time, _ Told, _ error) {
 	row, err := l.sql.TokensRevoke(ctx, l.pool, db.TokensRevokeParams{
 		Tenant: orAbsent(r.Tenant), Subject: orAbsent(r.Subject), TokenID: orAbsent(r.TokenID), Before: orNull(r.Before),
@@ -61,7 +61,7 @@ func (l *Log) Revoke(ctx context.Context, r Revocation) (before time.Time, _ Tol
 }
 
 // Disconnect has every instance end the sessions of a subject, or the one named
-// session. The error is ErrRefused when the order has what it cannot have.
+// session. The error is ErrOrder when the order has what it cannot have.
 func (l *Log) Disconnect(ctx context.Context, o Order, session string) (Told, error) {
 	row, err := l.sql.SessionsDisconnect(ctx, l.pool, db.SessionsDisconnectParams{
 		Tenant: orAbsent(o.Tenant), Subject: orAbsent(o.Subject), Session: orAbsent(session),
@@ -77,7 +77,7 @@ func (l *Log) Disconnect(ctx context.Context, o Order, session string) (Told, er
 func explainOrder(doing string, err error) error {
 	const invalidParameter = "TR015"
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == invalidParameter {
-		return fmt.Errorf("%w: %s", ErrRefused, pg.Message)
+		return fmt.Errorf("%w: %s", ErrOrder, pg.Message)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -190,7 +190,7 @@ func TestDisconnect(t *testing.T) {
 	_, err = r.log.Disconnect(t.Context(), eventlog.Order{Actor: "user:admin"}, "s1")
 	require.NoError(t, err)
 	_, err = r.log.Disconnect(t.Context(), eventlog.Order{}, "s1")
-	require.ErrorIs(t, err, eventlog.ErrRefused)
+	require.ErrorIs(t, err, eventlog.ErrOrder)
 	all := r.all(t)
 	require.Equal(t, all[0].Cursor, at.Cursor)
 	require.Equal(t, []any{"/system", "sessionsDisconnected", "c1", []string{"company:c1"}, "", "user:admin"}, told(all[0]))
