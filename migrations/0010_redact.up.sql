@@ -26,7 +26,7 @@ BEGIN
         RAISE EXCEPTION 'invalid_parameter: reason is 1 to 1000 characters that say why; it stays in the log for ever'
             USING ERRCODE = 'TR015';
     END IF;
-    IF coalesce(actor, '') !~ '\S' OR actor !~ '^[^[:cntrl:]]{1,300}$' THEN
+    IF coalesce(actor, '') !~ '\S' OR actor ~ '[[:cntrl:]]' OR length(actor) > 300 THEN
         RAISE EXCEPTION 'invalid_parameter: actor is 1 to 300 printable characters that say who; it stays in the log for ever'
             USING ERRCODE = 'TR015';
     END IF;

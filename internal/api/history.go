@@ -138,8 +138,12 @@ func (a *api) known(grant access.Grant, namespace string) error {
 func (a *api) knownType(namespaces []string, name string) error {
 	var err error
 	for _, namespace := range namespaces {
-		if namespace == event.System && event.KnownSystemType(name) {
-			return nil
+		if namespace == event.System {
+			if slices.Contains(event.SystemTypes, name) {
+				return nil
+			}
+			err = problem.New(problem.UnknownType, event.System+" has no such type").With("allowed", event.SystemTypes)
+			continue
 		}
 		if _, err = a.Catalog.Lookup(namespace, name); err == nil {
 			return nil

@@ -1,9 +1,6 @@
 package event
 
-import (
-	"encoding/json"
-	"slices"
-)
+import "encoding/json"
 
 // System is the namespace of what the log says of itself: what operators did, why,
 // and who they are. No catalogue has it, so nobody publishes there or follows it.
@@ -22,9 +19,6 @@ const (
 
 // SystemTypes are the types of the namespace System.
 var SystemTypes = []string{redacted, tokensRevoked, disconnected, "outboxRetried", "outboxDiscarded", "epochOpened"}
-
-// KnownSystemType reports whether the namespace System has a type.
-func KnownSystemType(name string) bool { return slices.Contains(SystemTypes, name) }
 
 // Redacts returns the position of the event whose data were replaced, if e is the
 // event that tells of it. Its CausationID is that event's ID.

@@ -178,7 +178,9 @@ func TestForgetRevocations(t *testing.T) {
 	require.Zero(t, forget("1 minute"), "they are younger than that")
 	r.exec(t, "UPDATE tailroom.revocations SET created_at = created_at - interval '3 hours'")
 	require.Zero(t, forget("4 hours"))
-	require.Equal(t, 2, forget("2 hours"), "the one that means tokens which are not yet issued stays")
+	require.Equal(t, 1, forget("2 hours"), "one token's, by when it was revoked")
+	require.Equal(t, 1, forget("30 minutes"), "a subject's, by when it was issued")
+	require.Zero(t, forget("1 minute"), "that of tokens which are not yet issued stays")
 	require.Len(t, r.all(t), 3, "the log tells of it for ever")
 }
 

@@ -106,8 +106,9 @@ func TestWatch_Loads(t *testing.T) {
 func TestWatch_WithoutALog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	log := eventlog.New(pgtest.Pool(t, r.proxy.DSN()))
 	r.proxy.Refuse(true)
-	_, err := revoke.New(t.Context(), eventlog.New(pgtest.Pool(t, r.proxy.DSN())), func() {}, prometheus.NewRegistry())
+	_, err := revoke.New(t.Context(), log, func() {}, prometheus.NewRegistry())
 	require.Error(t, err, "who does not know what is revoked does not serve")
 }
 
