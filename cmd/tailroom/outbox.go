@@ -131,7 +131,9 @@ func oneLine(text string) string {
 
 // settleCommand is a command that does something to rejected rows, which must be
 // named, if only as all.
-func settleCommand(name, short, long, done string, do func(*eventlog.Log, context.Context, eventlog.Settlement) ([]int64, error)) *cobra.Command {
+func settleCommand(
+	name, short, long, done string, do func(*eventlog.Log, context.Context, eventlog.Settlement) ([]int64, error),
+) *cobra.Command {
 	var all bool
 	var order eventlog.Settlement
 	cmd := &cobra.Command{

@@ -99,7 +99,7 @@ func describeMessage(m tailclient.Message) string {
 	case tailclient.Degraded:
 		return "The log is away: " + m.Reason
 	case tailclient.Expiring:
-		return "The token expires at " + m.ExpiresAt.Local().Format(time.TimeOnly)
+		return "The token expires at " + m.ExpiresAt.Format(time.RFC3339)
 	case tailclient.GoAway:
 		return "The server sends us away: " + m.Reason
 	case tailclient.Disconnected:

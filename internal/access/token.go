@@ -106,7 +106,8 @@ func (v *Verifier) judgeLifetime(c claims) error {
 	case most == 0:
 		return nil
 	case c.issuedAt.IsZero():
-		return refuse("the token does not say when it was issued (iat), and this server accepts only tokens that live for at most " + most.String())
+		return refuse("the token does not say when it was issued (iat), " +
+			"and this server accepts only tokens that live for at most " + most.String())
 	case c.expires.Sub(c.issuedAt) > most:
 		return refuse("the token lives too long (from iat to exp): this server accepts only tokens that live for at most " + most.String())
 	}

@@ -3,6 +3,7 @@ package apptest_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -154,6 +155,35 @@ func TestRevoke_WithinASecond(t *testing.T) {
 	late := apptest.Start(t, dsn)
 	require.True(t, refused(t, late, old))
 	require.False(t, refused(t, late, other))
+}
+
+// Another instance learns of a revocation from the log, not by looking now and then:
+// ten in a row would take it as many seconds.
+func TestRevoke_IsSignalled(t *testing.T) {
+	t.Parallel()
+	cluster := apptest.Cluster(t, 2)
+	begun := time.Now()
+	for n := range 10 {
+		token := tokenOf(t, fmt.Sprint("mallory-", n), time.Minute, "c1")
+		require.Equal(t, http.StatusOK, cluster[1].Get(t, "/v1/catalog", token).Status)
+		operate(t, cluster[0], "/v1/revocations", "c1", fmt.Sprintf(`{"subject":"mallory-%d"}`, n))
+		require.Equal(t, http.StatusUnauthorized, cluster[0].Get(t, "/v1/catalog", token).Status, "at once where it was ordered")
+		require.Eventually(t, func() bool { return cluster[1].Get(t, "/v1/catalog", token).Status == http.StatusUnauthorized },
+			apptest.Patience, time.Millisecond)
+	}
+	t.Logf("in force on the other instance after %s", time.Since(begun)/10)
+	require.Less(t, time.Since(begun), 5*time.Second)
+}
+
+// Tokens that could outlive the memory of their revocation are refused, if the
+// operator has said how long they live.
+func TestTokenLifetime(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_TOKEN_LIFETIME=1h")[0]
+	require.Equal(t, http.StatusOK, i.Get(t, "/v1/catalog", apptest.TokenUntil(t, time.Now().Add(58*time.Minute), access.Web, "c1")).Status)
+	answer := i.Get(t, "/v1/catalog", apptest.TokenUntil(t, time.Now().Add(time.Hour+time.Minute), access.Web, "c1"))
+	require.Equal(t, "unauthenticated", answer.Code())
+	require.Contains(t, answer.Field("detail"), "at most 1h0m0s")
 }
 
 // A session that was renewed is under its new token; one that was not ends.

@@ -203,8 +203,8 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 	all := append([]string{
 		publish, appendNow, "SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.partitions_ahead(9)",
 		"SELECT tailroom.epoch_open(NULL, 0, 'reason')", "SELECT tailroom.rotate_ids('1s')", "SELECT tailroom.outbox_discard('{1}', NULL, 'actor')",
-		"SELECT tailroom.revoke_tokens('c1', '9', NULL, NULL, NULL, 'actor')", "SELECT tailroom.forget_revocations('0s')",
-		"SELECT tailroom.disconnect_sessions('c1', '9', NULL, NULL, 'actor')", "SELECT tailroom.epoch_new('reason', 'actor')",
+		"SELECT tailroom.revoke_tokens('c1', '9', NULL, now(), 'reason', 'actor')", "SELECT tailroom.forget_revocations('0s')",
+		"SELECT tailroom.disconnect_sessions('c1', '9', NULL, 'reason', 'actor')", "SELECT tailroom.epoch_new('reason', 'actor')",
 	}, reads...)
 	for _, table := range r.relations(t, "rp") {
 		all = append(all, "TABLE tailroom."+table, "INSERT INTO tailroom."+table+" DEFAULT VALUES", r.updateNothing(t, table),

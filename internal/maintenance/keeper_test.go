@@ -261,9 +261,9 @@ func TestKeeper_AsTheWriter(t *testing.T) {
 func TestKeeper_ForgetsRevocations(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1000)
-	r.exec(t, "SELECT tailroom.revoke_tokens('c1', 'old', NULL, NULL, NULL, 'actor')")
+	r.exec(t, "SELECT tailroom.revoke_tokens('c1', 'old', NULL, now(), 'reason', 'actor')")
 	r.exec(t, "UPDATE tailroom.revocations SET before = before - interval '63 minutes', created_at = created_at - interval '63 minutes'")
-	r.exec(t, "SELECT tailroom.revoke_tokens('c1', 'young', NULL, NULL, NULL, 'actor')")
+	r.exec(t, "SELECT tailroom.revoke_tokens('c1', 'young', NULL, now(), 'reason', 'actor')")
 	r.exec(t, "UPDATE tailroom.revocations SET before = before - interval '61 minutes', created_at = created_at - interval '61 minutes' WHERE subject = 'young'")
 	left := func() []string {
 		return value[[]string](t, r, "SELECT array_agg(subject ORDER BY subject) FROM tailroom.revocations")

@@ -71,7 +71,10 @@ func New(ctx context.Context, log Log, changed func(), reg prometheus.Registerer
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tailroom_revocations", Help: "Revocations that this instance knows.",
 	}, func() float64 { return float64(w.known.Len()) })
-	return w, w.Refresh(ctx)
+	if err := w.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Covers reports whether the token of a grant is revoked, as far as is known.

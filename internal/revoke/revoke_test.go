@@ -130,8 +130,10 @@ func TestWatch_HearsOfMore(t *testing.T) {
 		r.Wake()
 		r.awaits(t, fmt.Sprint("woken ", i))
 	}
-	r.revoke(t, "unheard")
-	r.awaits(t, "unheard")
+	for _, subject := range []string{"unheard", "unheard again"} {
+		r.revoke(t, subject)
+		r.awaits(t, subject)
+	}
 	require.True(t, r.knows("old"))
 }
 

@@ -29,8 +29,12 @@ func expelled(t *testing.T, dial Dialer, path, reason string) {
 	other.hear(t, 2)
 }
 
-func revocation(t *testing.T, dial Dialer) { expelled(t, dial, "/v1/revocations", "token_revoked") }
+func revocation(t *testing.T, dial Dialer) {
+	t.Helper()
+	expelled(t, dial, "/v1/revocations", "token_revoked")
+}
 
 func disconnection(t *testing.T, dial Dialer) {
+	t.Helper()
 	expelled(t, dial, "/v1/disconnections", "disconnected")
 }
