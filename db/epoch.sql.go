@@ -42,6 +42,22 @@ func (q *Queries) EpochList(ctx context.Context, db DBTX) ([]Epoch, error) {
 	return items, nil
 }
 
+const epochNew = `-- name: EpochNew :one
+SELECT tailroom.epoch_new($1, $2)::bigint
+`
+
+type EpochNewParams struct {
+	Reason string
+	Actor  string
+}
+
+func (q *Queries) EpochNew(ctx context.Context, db DBTX, arg EpochNewParams) (int64, error) {
+	row := db.QueryRow(ctx, epochNew, arg.Reason, arg.Actor)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const epochOpen = `-- name: EpochOpen :one
 SELECT coalesce(tailroom.epoch_open($1, $2, $3, $4), 0)::bigint
 `

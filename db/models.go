@@ -134,6 +134,18 @@ type RejectedRow struct {
 	RejectedAt    time.Time
 }
 
+type Revocation struct {
+	// Of the event that tells of it.
+	Position int64
+	// Whose tokens; null: every company's, and those for all companies.
+	Tenant  *string
+	Subject *string
+	TokenID *string
+	// Tokens that were issued before it are dead; infinity: whenever they were.
+	Before    time.Time
+	CreatedAt time.Time
+}
+
 // Heads: the version each stream has reached; one row for each stream.
 type Stream struct {
 	Tenant       string

@@ -204,11 +204,17 @@ func (q *Queries) OutboxState(ctx context.Context, db DBTX) (OutboxStateRow, err
 }
 
 const rejectedDiscard = `-- name: RejectedDiscard :one
-SELECT coalesce(tailroom.outbox_discard($1::bigint[]), '{}')::bigint[]
+SELECT coalesce(tailroom.outbox_discard($1::bigint[], $2::text, $3::text), '{}')::bigint[]
 `
 
-func (q *Queries) RejectedDiscard(ctx context.Context, db DBTX, ids []int64) ([]int64, error) {
-	row := db.QueryRow(ctx, rejectedDiscard, ids)
+type RejectedDiscardParams struct {
+	Ids    []int64
+	Reason *string
+	Actor  string
+}
+
+func (q *Queries) RejectedDiscard(ctx context.Context, db DBTX, arg RejectedDiscardParams) ([]int64, error) {
+	row := db.QueryRow(ctx, rejectedDiscard, arg.Ids, arg.Reason, arg.Actor)
 	var column_1 []int64
 	err := row.Scan(&column_1)
 	return column_1, err
@@ -271,12 +277,18 @@ func (q *Queries) RejectedList(ctx context.Context, db DBTX, arg RejectedListPar
 }
 
 const rejectedRetry = `-- name: RejectedRetry :one
-SELECT coalesce(tailroom.outbox_retry($1::bigint[]), '{}')::bigint[]
+SELECT coalesce(tailroom.outbox_retry($1::bigint[], $2::text, $3::text), '{}')::bigint[]
 `
 
+type RejectedRetryParams struct {
+	Ids    []int64
+	Reason *string
+	Actor  string
+}
+
 // Null is all; the result is which there were.
-func (q *Queries) RejectedRetry(ctx context.Context, db DBTX, ids []int64) ([]int64, error) {
-	row := db.QueryRow(ctx, rejectedRetry, ids)
+func (q *Queries) RejectedRetry(ctx context.Context, db DBTX, arg RejectedRetryParams) ([]int64, error) {
+	row := db.QueryRow(ctx, rejectedRetry, arg.Ids, arg.Reason, arg.Actor)
 	var column_1 []int64
 	err := row.Scan(&column_1)
 	return column_1, err

@@ -10,6 +10,33 @@ CREATE TABLE tailroom.redactions (
 );
 COMMENT ON COLUMN tailroom.redactions.record IS 'The position of the newest event that tells of it.';
 
+-- tell appends an event of the namespace /system, by which the log says for ever
+-- what an operator did, why (null: he did not say) and who he is, and returns its
+-- position. What concerns no single company (a null tenant) is the tenant "*",
+-- which no token and no publisher can have: only who may read every company's
+-- events reads it. The append lock is taken here at the latest; whoever locks
+-- anything else before takes it first.
+CREATE FUNCTION tailroom.tell(tenant text, type text, reason text, actor text, data jsonb, causation_id uuid DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    concerns text := coalesce(tenant, '*');
+    id       uuid := tailroom.new_id();
+BEGIN
+    IF reason !~ '\S' OR length(reason) > 1000 THEN
+        RAISE EXCEPTION 'invalid_parameter: reason is 1 to 1000 characters that say why; it stays in the log for ever'
+            USING ERRCODE = 'TR015';
+    END IF;
+    IF coalesce(actor, '') !~ '\S' OR actor ~ '[[:cntrl:]]' OR length(actor) > 300 THEN
+        RAISE EXCEPTION 'invalid_parameter: actor is 1 to 300 printable characters that say who; it stays in the log for ever'
+            USING ERRCODE = 'TR015';
+    END IF;
+    RETURN (SELECT a.first_position FROM tailroom.append_batch(
+        false, 0, 0, 'infinity', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+        ARRAY[concerns], '{/system}', ARRAY[type], '{1}', ARRAY[id], ARRAY['company:' || concerns],
+        '{0}', '{0}', ARRAY[clock_timestamp()], ARRAY[actor], ARRAY[id::text], ARRAY[causation_id], '{0001-01-01 00:00:00Z}',
+        ARRAY[data || jsonb_build_object('reason', reason, 'actor', actor)]) a);
+END $$;
+
 -- redact puts `replacement` in the place of an event's data, and keeps all else of
 -- it. The log tells of it for ever, with the reason and the actor, in an event
 -- eventRedacted of the namespace /system, by which every instance forgets what it
@@ -23,15 +50,10 @@ CREATE FUNCTION tailroom.redact("position" bigint, reason text, actor text, repl
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     target tailroom.events;
-    id     uuid := tailroom.new_id();
     told   bigint;
 BEGIN
-    IF coalesce(reason, '') !~ '\S' OR length(reason) > 1000 THEN
+    IF reason IS NULL THEN
         RAISE EXCEPTION 'invalid_parameter: reason is 1 to 1000 characters that say why; it stays in the log for ever'
-            USING ERRCODE = 'TR015';
-    END IF;
-    IF coalesce(actor, '') !~ '\S' OR actor !~ '^[^[:cntrl:]]{1,200}$' THEN
-        RAISE EXCEPTION 'invalid_parameter: actor is 1 to 200 printable characters that say who; it stays in the log for ever'
             USING ERRCODE = 'TR015';
     END IF;
     PERFORM tailroom.refuse_data(replacement);
@@ -45,8 +67,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'not_found: there is no event at position %', coalesce("position"::text, 'null') USING ERRCODE = 'TR017';
     END IF;
-    IF target.namespace = '/system' AND target.type = 'eventRedacted' THEN
-        RAISE EXCEPTION 'invalid_parameter: the event at position % tells of a redaction, and stays as it is', "position"
+    IF target.namespace = '/system' THEN
+        RAISE EXCEPTION 'invalid_parameter: the event at position % tells of what an operator did, and stays as it is', "position"
             USING ERRCODE = 'TR015';
     END IF;
 
@@ -54,16 +76,13 @@ BEGIN
     UPDATE tailroom.events e SET data = replacement WHERE e.position = target.position;
     PERFORM set_config('tailroom.change', '', true);
 
-    SELECT a.first_position INTO told FROM tailroom.append_batch(
-        false, 0, 0, 'infinity', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
-        ARRAY[target.tenant], '{/system}', '{eventRedacted}', '{1}', ARRAY[id], ARRAY['company:' || target.tenant],
-        '{0}', '{0}', ARRAY[clock_timestamp()], ARRAY[actor], ARRAY[id::text], ARRAY[target.id], '{0001-01-01 00:00:00Z}',
-        ARRAY[jsonb_build_object('position', target.position, 'cursor', target.epoch || '-' || target.position,
-            'id', target.id, 'namespace', target.namespace, 'type', target.type, 'reason', reason, 'actor', actor)]) a;
+    told := tailroom.tell(target.tenant, 'eventRedacted', reason, actor, jsonb_build_object('position', target.position,
+        'cursor', target.epoch || '-' || target.position, 'id', target.id, 'namespace', target.namespace, 'type', target.type),
+        target.id);
     INSERT INTO tailroom.redactions AS r (position, record) VALUES (target.position, told)
     ON CONFLICT ON CONSTRAINT redactions_pkey DO UPDATE SET record = excluded.record;
     RETURN told;
 END $$;
 
 GRANT SELECT ON tailroom.redactions TO tailroom_writer;
-REVOKE ALL ON FUNCTION tailroom.redact FROM PUBLIC;
+REVOKE ALL ON FUNCTION tailroom.tell, tailroom.redact FROM PUBLIC;

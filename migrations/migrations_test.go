@@ -20,7 +20,8 @@ import (
 
 func TestMain(m *testing.M) {
 	// golang-migrate reads files ahead, and leaves them when one has failed.
-	pgtest.Main(m, goleak.IgnoreTopFunction("io.(*pipe).write"))
+	pgtest.Main(m, goleak.IgnoreTopFunction("io.(*pipe).write"),
+		goleak.IgnoreTopFunction("github.com/golang-migrate/migrate/v4.(*Migrate).readUp"))
 }
 
 var databases atomic.Int64

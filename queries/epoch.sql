@@ -5,6 +5,9 @@ SELECT * FROM tailroom.epochs ORDER BY epoch;
 -- 0: another epoch than newest is the newest by now, and none was opened.
 SELECT coalesce(tailroom.epoch_open(sqlc.narg('survived'), @at_least, @reason, sqlc.narg('newest')), 0)::bigint;
 
+-- name: EpochNew :one
+SELECT tailroom.epoch_new(@reason, @actor)::bigint;
+
 -- name: EventIs :one
 -- Whether an event is the one at a position; what retention has dropped is
 -- taken to be.

@@ -46,10 +46,10 @@ FROM tailroom.outbox_rejected WHERE id > @after::bigint ORDER BY id LIMIT @max_r
 
 -- name: RejectedRetry :one
 -- Null is all; the result is which there were.
-SELECT coalesce(tailroom.outbox_retry(sqlc.narg('ids')::bigint[]), '{}')::bigint[];
+SELECT coalesce(tailroom.outbox_retry(sqlc.narg('ids')::bigint[], sqlc.narg('reason')::text, @actor::text), '{}')::bigint[];
 
 -- name: RejectedDiscard :one
-SELECT coalesce(tailroom.outbox_discard(sqlc.narg('ids')::bigint[]), '{}')::bigint[];
+SELECT coalesce(tailroom.outbox_discard(sqlc.narg('ids')::bigint[], sqlc.narg('reason')::text, @actor::text), '{}')::bigint[];
 
 -- name: CatalogueMirror :exec
 SELECT tailroom.mirror_catalogue(@types::jsonb, @max_event_bytes::bigint);

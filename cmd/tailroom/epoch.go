@@ -89,7 +89,7 @@ func printEpochs(w io.Writer, epochs event.Epochs) error {
 }
 
 func epochNewCommand() *cobra.Command {
-	var reason string
+	var reason, actor string
 	cmd := &cobra.Command{
 		Use:   "new",
 		Short: "Begin a new epoch behind the last event that DATABASE_URL has",
@@ -104,7 +104,8 @@ After these the cluster, its timeline and the database are the same as before, a
 the next events get positions that others had. Clients that were ahead would take
 the new events for what they have already.
 
-One epoch too many does no harm: every cursor of what is there stays good. It
+One epoch too many does no harm: every cursor of what is there stays good. Its
+first event, of the namespace /system, tells who began it and why. It
 needs the rights of tailroom_owner or tailroom_writer.`,
 		Example: `  DATABASE_URL=postgres://… tailroom epoch new --reason "the volume of noon was put back"`,
 		Args:    cobra.NoArgs,
@@ -112,8 +113,11 @@ needs the rights of tailroom_owner or tailroom_writer.`,
 			if strings.TrimSpace(reason) == "" {
 				return errors.New(`--reason is empty: say what happened, for whoever reads "tailroom epoch list" later`)
 			}
+			if err := fillActor(&actor); err != nil {
+				return err
+			}
 			return withLog(cmd, func(ctx context.Context, log *eventlog.Log) error {
-				e, err := log.OpenEpoch(ctx, reason)
+				e, err := log.OpenEpoch(ctx, reason, actor)
 				if err != nil {
 					return err
 				}
@@ -124,6 +128,7 @@ needs the rights of tailroom_owner or tailroom_writer.`,
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "what happened, in words that are kept")
+	actorFlag(cmd.Flags(), &actor)
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }

@@ -34,11 +34,13 @@ or else discarded.`,
 		settleCommand("retry", "Put rejected rows back into the outbox",
 			`Put rejected rows back, in the order they were published, behind what waits there.
 Do so when the catalogue has been corrected: each row is judged anew. An event that
-was rejected for its id (id_reused) will be so again.`,
+was rejected for its id (id_reused) will be so again. The log tells of it for ever,
+in an event of the namespace /system, with the reason and the actor.`,
 			"%s put back into the outbox\n", (*eventlog.Log).RetryRejected),
 		settleCommand("discard", "Throw rejected rows away",
 			`Throw rejected rows away for good: they never were events. Their data are in the
-table tailroom.outbox_rejected until then.`,
+table tailroom.outbox_rejected until then. The log tells of it for ever, in an event of
+the namespace /system, with the reason and the actor.`,
 			"%s thrown away\n", (*eventlog.Log).DiscardRejected))
 	return cmd
 }
@@ -129,33 +131,38 @@ func oneLine(text string) string {
 
 // settleCommand is a command that does something to rejected rows, which must be
 // named, if only as all.
-func settleCommand(name, short, long, done string, do func(*eventlog.Log, context.Context, []int64) ([]int64, error)) *cobra.Command {
+func settleCommand(
+	name, short, long, done string, do func(*eventlog.Log, context.Context, eventlog.Settlement) ([]int64, error),
+) *cobra.Command {
 	var all bool
+	var order eventlog.Settlement
 	cmd := &cobra.Command{
 		Use:   name + " [row…]",
 		Short: short,
 		Long:  long,
 		Example: "  DATABASE_URL=postgres://… tailroom outbox " + name + " 1042 1043\n" +
-			"  DATABASE_URL=postgres://… tailroom outbox " + name + " --all",
+			"  DATABASE_URL=postgres://… tailroom outbox " + name + " --all --reason \"the catalogue was corrected\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
 				return errors.New("name the rows, by their numbers from `tailroom outbox list`, or say --all")
 			}
-			var named []int64 // nil is all
+			if err := fillActor(&order.Actor); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				row, err := strconv.ParseInt(arg, 10, 64)
 				if err != nil {
 					return fmt.Errorf("%q is no number of a row: see `tailroom outbox list`", arg)
 				}
-				named = append(named, row)
+				order.Rows = append(order.Rows, row)
 			}
 			return withLog(cmd, func(ctx context.Context, log *eventlog.Log) error {
-				settled, err := do(log, ctx, named)
+				settled, err := do(log, ctx, order)
 				if err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), done, rows(int64(len(settled))))
-				missing := slices.DeleteFunc(named, func(row int64) bool { return slices.Contains(settled, row) })
+				missing := slices.DeleteFunc(order.Rows, func(row int64) bool { return slices.Contains(settled, row) })
 				if len(missing) > 0 {
 					return fmt.Errorf("no rejected rows have the numbers %v", missing)
 				}
@@ -164,5 +171,7 @@ func settleCommand(name, short, long, done string, do func(*eventlog.Log, contex
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every rejected row")
+	cmd.Flags().StringVar(&order.Reason, "reason", "", "why, in words that are kept for ever (default: none)")
+	actorFlag(cmd.Flags(), &order.Actor)
 	return cmd
 }

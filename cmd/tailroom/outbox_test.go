@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/user"
 	"path/filepath"
 	"testing"
 	"time"
@@ -72,13 +73,22 @@ $`, out)
 	write(`{properties: {n: {type: integer}}}`)
 	lenient := apptest.Start(t, dsn, "CATALOG_FILE="+catalogue)
 	lenient.Reach(t, 6)
-	require.Equal(t, "2 rows put back into the outbox\n", run("retry", "--all"))
+	require.Equal(t, "2 rows put back into the outbox\n", run("retry", "--all", "--reason", "the catalogue was corrected", "--actor", "officer:1"))
 	lenient.Reach(t, 8)
 	require.Equal(t, "nothing waits, 0 rows rejected\n", run("list"))
 	require.Equal(t, "0 rows thrown away\n", run("discard", "--all"))
 	var order string
 	require.NoError(t, pool.QueryRow(t.Context(), "SELECT string_agg(data->>'n', ',' ORDER BY position) FROM tailroom.events").Scan(&order))
 	require.Equal(t, "1,1,2,3,4,5,4,3", order, "in the order of their numbers: 3 was retried before")
+	me, err := user.Current()
+	require.NoError(t, err)
+	var told []string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(concat_ws(' ', type, data->>'count', data->>'reason', data->>'actor') ORDER BY position)
+		FROM tailroom.events WHERE namespace = '/system'`).Scan(&told))
+	require.Equal(t, []string{
+		"outboxDiscarded 1 " + me.Username, "outboxRetried 1 " + me.Username, "outboxDiscarded 1 " + me.Username,
+		"outboxRetried 2 the catalogue was corrected officer:1",
+	}, told)
 }
 
 func TestOutbox_MustBeToldWhichRows(t *testing.T) {

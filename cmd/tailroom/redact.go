@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/user"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,12 +42,8 @@ tells of it is printed.`,
     --actor dpo@example.com --data '{"orderId":"1042"}' --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if order.Actor == "" {
-				me, err := user.Current()
-				if err != nil {
-					return fmt.Errorf("--actor is not given, and who runs this cannot be told: %w", err)
-				}
-				order.Actor = me.Username
+			if err := fillActor(&order.Actor); err != nil {
+				return err
 			}
 			order.Replacement = []byte(data)
 			var object map[string]json.RawMessage
@@ -63,7 +58,7 @@ tells of it is printed.`,
 	flags := cmd.Flags()
 	flags.Int64Var(&order.Position, "position", 0, "`position` of the event: the number behind the dash of its cursor")
 	flags.StringVar(&order.Reason, "reason", "", "why, in words that are kept for ever")
-	flags.StringVar(&order.Actor, "actor", "", "`name` of who wants it, kept for ever (default: the operating system's user)")
+	actorFlag(flags, &order.Actor)
 	flags.StringVar(&data, "data", "{}", "`object` that takes the data's place, as JSON")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	flags.SortFlags = false

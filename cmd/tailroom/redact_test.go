@@ -84,7 +84,7 @@ func TestRedact_Refused(t *testing.T) {
 		"--data [1]: want a JSON object": "--reason x --yes --position 1 --data [1]",
 		"--data null: want a JSON":       "--reason x --yes --position 1 --data null",
 		"--data {: want a JSON object":   "--reason x --yes --position 1 --data {",
-		"actor is 1 to 200 printable":    "--reason x --yes --position 1 --actor " + strings.Repeat("x", 201),
+		"actor is 1 to 300 printable":    "--reason x --yes --position 1 --actor " + strings.Repeat("x", 301),
 		"nobody is there to ask":         "--reason x --position 1",
 	} {
 		out, _, err := tailroom(t.Context(), strings.NewReader("yes\n"), append([]string{"redact"}, strings.Fields(args)...)...)

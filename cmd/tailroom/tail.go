@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,6 +98,8 @@ func describeMessage(m tailclient.Message) string {
 		return "Live at " + m.Cursor
 	case tailclient.Degraded:
 		return "The log is away: " + m.Reason
+	case tailclient.Expiring:
+		return "The token expires at " + m.ExpiresAt.Format(time.RFC3339)
 	case tailclient.GoAway:
 		return "The server sends us away: " + m.Reason
 	case tailclient.Disconnected:

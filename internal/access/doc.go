@@ -21,6 +21,7 @@
 //	cluster.go  Cluster: the keys that instances share
 //	ticket.go   tickets: cookies for browsers' event sources
 //	claims.go   the claims and their forms
+//	revoked.go  Revocations: which tokens are dead before their time
 //	rolemap.go  RoleMap: a platform's roles to ours
 //	mint.go     Mint: tokens for the command line and for tests
 //	origin.go   Origins: which pages may call

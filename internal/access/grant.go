@@ -40,6 +40,8 @@ type Grant struct {
 	// Narrowed is the branch that the client has asked to be narrowed to; ""
 	// is none.
 	Narrowed string
+	// IssuedAt is the token's iat, zero without one.
+	IssuedAt time.Time
 	// Expires is when a connection of this grant ends.
 	Expires time.Time
 }

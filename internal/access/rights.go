@@ -59,9 +59,9 @@ func Publishers() []Role {
 	return rolesThat(func(r right) bool { return r.publishes != noTypes })
 }
 
-// MayOperate reports whether the grant's holder is an operator. Where Tenant is
-// not "", he is one for that company alone.
-func (g Grant) MayOperate() bool { return rights[g.Role].operates }
+// MayOperate reports whether the grant's holder is an operator: of the whole
+// company, or of all where Tenant is "". Nobody is of some branches only.
+func (g Grant) MayOperate() bool { return rights[g.Role].operates && g.AllBranches }
 
 // platformRoles are the roles that a platform-wide token can have.
 func platformRoles() []Role {

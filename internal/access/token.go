@@ -26,6 +26,8 @@ type VerifierConfig struct {
 	Issuer   string           // what iss must be; "" accepts any
 	Audience string           // what aud must contain; "" accepts any
 	Roles    RoleMap          // what userRole means
+	Lifetime time.Duration    // the longest from iat to exp; 0 is any, and then iat may be missing
+	Revoked  func(Grant) bool // whether a token that is good otherwise was revoked; nil: none was
 	Now      func() time.Time // nil is time.Now
 }
 
@@ -47,8 +49,9 @@ func NewVerifier(c VerifierConfig) *Verifier {
 }
 
 // Verify returns what the token allows. Its errors are of the codes
-// unauthenticated, token_expired, forbidden for a platform-wide token whose
-// role cannot have one, and unavailable while the issuer's keys are not known.
+// unauthenticated, token_expired, token_revoked, forbidden for a platform-wide
+// token whose role cannot have one, and unavailable while the issuer's keys are
+// not known.
 func (v *Verifier) Verify(token string) (Grant, error) {
 	_, grant, err := v.believe(token, v.tokens, "")
 	return grant, err
@@ -74,6 +77,9 @@ func (v *Verifier) believe(token string, ring *keyring, kind string) (claims, Gr
 		return claims{}, Grant{}, err
 	}
 	grant, err := v.grant(c, now)
+	if err == nil && v.config.Revoked != nil && v.config.Revoked(grant) {
+		return claims{}, Grant{}, problem.New(problem.TokenRevoked, "the token was revoked")
+	}
 	return c, grant, err
 }
 
@@ -91,6 +97,23 @@ func (v *Verifier) judge(c claims, now time.Time) error {
 	case !now.Before(c.expires.Add(leeway)):
 		return problem.New(problem.TokenExpired, "the token has expired")
 	}
+	return v.judgeLifetime(c)
+}
+
+// judgeLifetime refuses a token that could outlive the memory of its revocation.
+// One that does not say when it was issued could live for ever: it would be good
+// again and again while its end draws near.
+func (v *Verifier) judgeLifetime(c claims) error {
+	most := v.config.Lifetime
+	switch {
+	case most == 0:
+		return nil
+	case c.issuedAt.IsZero():
+		return refuse("the token does not say when it was issued (iat), " +
+			"and this server accepts only tokens that live for at most " + most.String())
+	case c.expires.Sub(c.issuedAt) > most:
+		return refuse("the token lives too long (from iat to exp): this server accepts only tokens that live for at most " + most.String())
+	}
 	return nil
 }
 
@@ -102,6 +125,7 @@ func (v *Verifier) grant(c claims, now time.Time) (Grant, error) {
 		Tenant:      c.company,
 		AllBranches: c.branches == nil,
 		Branches:    c.branches,
+		IssuedAt:    c.issuedAt,
 		Expires:     c.expires,
 	}
 	if !now.Before(g.Expires) { // accepted within the leeway: not to be cut at once

@@ -93,7 +93,7 @@ func TestVerifyGrants(t *testing.T) {
 		"within the leeway":   {jwt.MapClaims{"exp": testNow.Add(-29 * time.Second).Unix()}, until(testNow.Add(time.Second))},
 		"expiring now":        {jwt.MapClaims{"exp": testNow.Unix()}, until(testNow.Add(leeway))},
 		"a fractional expiry": {jwt.MapClaims{"exp": 1_800_000_001.5}, until(testNow.Add(1500 * time.Millisecond))},
-		"clocks apart":        {jwt.MapClaims{"nbf": testNow.Unix() + 30, "iat": testNow.Unix() + 30}, company},
+		"clocks apart":        {jwt.MapClaims{"nbf": testNow.Unix() + 30, "iat": testNow.Unix() + 30}, but(func(g *Grant) { g.IssuedAt = time.Unix(testNow.Unix()+30, 0) })},
 		"unread claims":       {jwt.MapClaims{"aud": "x", "iss": "y", "CompanyID": "c2", "z": []any{1}}, company},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,8 +264,9 @@ func TestMintedTokensVerify(t *testing.T) {
 	g, err := v.Verify(one)
 	require.NoError(t, err)
 	require.Equal(t, Grant{
-		Subject: "9", TokenID: g.TokenID, Role: Admin, Tenant: "c1", Branches: []string{"b7"}, Expires: g.Expires,
+		Subject: "9", TokenID: g.TokenID, Role: Admin, Tenant: "c1", Branches: []string{"b7"}, IssuedAt: g.IssuedAt, Expires: g.Expires,
 	}, g)
+	require.True(t, c.IssuedAt.Equal(g.IssuedAt))
 	require.True(t, c.Expires.Equal(g.Expires))
 	other, err := v.Verify(two)
 	require.NoError(t, err)

@@ -46,6 +46,7 @@ type Config struct {
 	Publisher  Publisher
 	History    History
 	Locator    session.Locator
+	Operator   Operator
 	Health     func(context.Context) Health
 	MaxBody    int64         // bytes of a JSON body, or of one NDJSON line
 	BodyTime   time.Duration // for a JSON body, or one NDJSON line, to come
@@ -72,12 +73,17 @@ func New(c Config) (http.Handler, error) {
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
 		"/v1/events/{id}": {"GET": event, "HEAD": event},
 		"/v1/catalog":     {"GET": types, "HEAD": types},
-		"/v1/stream":      {"GET": a.ifThereIsRoom(c.Stream)},
-		"/v1/ws":          {"GET": a.ifThereIsRoom(c.Socket)},
-		"/v1/tickets":     {"POST": a.answer(a.issueTicket), "DELETE": http.HandlerFunc(a.dropTicket)},
-		"/healthz":        {"GET": alive, "HEAD": alive},
-		"/readyz":         {"GET": ready, "HEAD": ready},
-		"/metrics":        {"GET": c.Metrics, "HEAD": c.Metrics},
+
+		"/v1/revocations":    {"POST": a.answer(a.revoke)},
+		"/v1/disconnections": {"POST": a.answer(a.disconnect)},
+
+		"/v1/stream":  {"GET": a.ifThereIsRoom(c.Stream)},
+		"/v1/ws":      {"GET": a.ifThereIsRoom(c.Socket)},
+		"/v1/tickets": {"POST": a.answer(a.issueTicket), "DELETE": http.HandlerFunc(a.dropTicket)},
+
+		"/healthz": {"GET": alive, "HEAD": alive},
+		"/readyz":  {"GET": ready, "HEAD": ready},
+		"/metrics": {"GET": c.Metrics, "HEAD": c.Metrics},
 	}
 	mux := http.NewServeMux()
 	for path, methods := range routes {

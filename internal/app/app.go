@@ -27,6 +27,7 @@ import (
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/revoke"
 	"github.com/tailroom/tailroom/internal/session"
 	"github.com/tailroom/tailroom/internal/transport/sse"
 	"github.com/tailroom/tailroom/internal/transport/ws"
@@ -59,6 +60,7 @@ type App struct {
 	relay                  *eventlog.Relay
 	hub                    *hub.Hub
 	notifications          *listen.Listener
+	revoked                *revoke.Watch
 	sessions               *session.Registry
 	sockets                *ws.Handler
 	draining               atomic.Bool
@@ -118,15 +120,20 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 	if err := eventlog.MakePartitions(ctx, a.live); err != nil {
 		return fmt.Errorf("the database is not usable: %w", err)
 	}
+	a.sessions = session.NewRegistry(registry)
+	if a.revoked, err = revoke.New(ctx, a.log, a.sessions.ExpelRevoked, registry); err != nil {
+		return err
+	}
+	a.sessions.Revoked = a.revoked.Covers
 	a.hub, err = hub.New(ctx, hub.Config{
-		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, Metrics: hub.NewMetrics(registry),
+		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Metrics: hub.NewMetrics(registry),
 	})
 	if err != nil {
 		return err
 	}
 	a.keeper, err = maintenance.New(ctx, maintenance.Config{
 		DSN: string(c.ListenURL()), IDWindow: c.IDWindow, Metrics: registry,
-		Keep: maintenance.Policy{MaxAge: c.Retention.Age, MaxBytes: c.Retention.Size},
+		Keep: maintenance.Policy{MaxAge: c.Retention.Age, MaxBytes: c.Retention.Size}, TokenLifetime: c.TokenLifetime,
 	})
 	if err != nil {
 		return err
@@ -160,7 +167,6 @@ func (a *App) openOutbox(ctx context.Context, types *catalog.Catalog, registry *
 // openHTTP binds the port and places everything that answers on it.
 func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *prometheus.Registry) (err error) {
 	c := a.config
-	a.sessions = session.NewRegistry(registry)
 	var public []access.PublicKey
 	if c.JWTPublicKeyFile != "" {
 		if public, err = access.LoadPublicKeys(c.JWTPublicKeyFile); err != nil {
@@ -170,7 +176,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	a.keys = access.NewKeySet(access.KeySetConfig{URL: c.JWKSURL, Every: c.JWKSRefresh, Metrics: registry})
 	verifier := access.NewVerifier(access.VerifierConfig{
 		Secrets: c.KeySecrets(), Public: public, KeySet: a.keys, Tickets: c.Cluster().Keys(access.Tickets),
-		Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles,
+		Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles, Lifetime: c.TokenLifetime, Revoked: a.revoked.Refuses,
 	})
 	limits := newLimits(c, registry)
 	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), limits, registry)
@@ -187,7 +193,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	})
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
-		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub,
+		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub, Operator: operator{a},
 		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, Limits: limits, Stream: stream, Socket: a.sockets,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
@@ -235,6 +241,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.keys != nil {
 		g.Go(func() error { return a.keys.Run(life) })
 	}
+	g.Go(func() error { return a.revoked.Run(life) })
 	// It is the first to go: another instance relays while this one drains.
 	relaying, resign := context.WithCancel(life)
 	defer resign()

@@ -9,8 +9,9 @@
 // instance; every session told to leave, spread out; HTTP requests finished; what
 // is left cut; then the tail, the listener, the appender and the pools.
 //
-//	app.go     App: Build, Run
-//	pools.go   connections to PostgreSQL
-//	limits.go  the limits, and the listener that counts
-//	tls.go     HTTPS
+//	app.go      App: Build, Run
+//	operate.go  what administrators order, and what the log tells of it
+//	pools.go    connections to PostgreSQL
+//	limits.go   the limits, and the listener that counts
+//	tls.go      HTTPS
 package app

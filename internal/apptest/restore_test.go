@@ -183,7 +183,7 @@ func TestRestore_NobodyNoticed(t *testing.T) {
 			pgtest.PutBack(t, snapshot, server)
 			pgtest.ServerIn(t, dir)
 			if said {
-				opened, err := eventlog.New(pgtest.Pool(t, dsn)).OpenEpoch(t.Context(), "the volume was put back")
+				opened, err := eventlog.New(pgtest.Pool(t, dsn)).OpenEpoch(t.Context(), "the volume was put back", "officer:1")
 				require.NoError(t, err)
 				require.Equal(t, int64(2), opened.Number)
 			}

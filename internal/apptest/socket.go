@@ -29,6 +29,7 @@ type Message struct {
 	Resume      string              `json:"resume"`
 	Snapshot    string              `json:"snapshot"`
 	DelayMS     int64               `json:"delayMs"`
+	ExpiresAt   string              `json:"expiresAt"`
 	Raw         []byte              `json:"-"`
 }
 

@@ -46,6 +46,8 @@ type Config struct {
 	TLSCertFile string // "" is HTTP without TLS
 	TLSKeyFile  string // and this too
 
+	TokenLifetime time.Duration // from iat to exp; 0 is any
+
 	LogLevel  slog.Level
 	LogFormat string // "json" or "text"
 

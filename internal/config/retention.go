@@ -63,7 +63,12 @@ func age(to *time.Duration, least, most time.Duration) field {
 			return 0, fmt.Errorf("want a time such as 90m, 36h or 7d, from %s to %s", showAge(least), showAge(most))
 		}
 		return d, nil
-	}, showAge)
+	}, func(d time.Duration) string {
+		if d == 0 {
+			return "" // not set
+		}
+		return showAge(d)
+	})
 }
 
 func parseAge(text string) (time.Duration, error) {

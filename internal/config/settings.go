@@ -41,6 +41,7 @@ func settings(c *Config) []setting {
 		{"TAILROOM_JWKS_REFRESH", "5m", "`time` between two looks at JWKS_URL", age(&c.JWKSRefresh, time.Second, day)},
 		{"JWT_ISSUER", "", "`issuer` that tokens must have; none is any", text(&c.JWTIssuer)},
 		{"JWT_AUDIENCE", "", "`audience` that tokens must have; none is any", text(&c.JWTAudience)},
+		{"TAILROOM_TOKEN_LIFETIME", "", "longest `time` from a token's iat to its exp (default: any, and revocations are kept for ever)", age(&c.TokenLifetime, time.Minute, 10*365*day)},
 		{"ROLE_MAP", "*=web", "`list` of the platform's roles, such as owner=web,manager=admin,*=web", roleMap(&c.Roles)},
 		{"CORS_ORIGINS", "", "`list` of the origins whose pages may call, besides the server's own; * is all", origins(&c.Origins)},
 		{"CLUSTER_SECRET", "", "`secret` that the instances share and sign tickets with, of at least 32 bytes (default: derived from JWT_SECRET)", secret(&c.ClusterSecret, strongSecret)},

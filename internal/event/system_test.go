@@ -29,3 +29,34 @@ func TestRedacts(t *testing.T) {
 		require.False(t, ok, name)
 	}
 }
+
+func TestDisconnects(t *testing.T) {
+	t.Parallel()
+	e := Event{Namespace: "/system", Type: "sessionsDisconnected", Tenant: "c1", Data: []byte(`{"subject":"9","session":null,"reason":"x"}`)}
+	d, ok := e.Disconnects()
+	require.True(t, ok)
+	require.Equal(t, Disconnection{Tenant: "c1", Subject: "9"}, d)
+	everywhere := e
+	everywhere.Tenant, everywhere.Data = "*", []byte(`{"subject":null,"session":"s"}`)
+	d, ok = everywhere.Disconnects()
+	require.True(t, ok)
+	require.Equal(t, Disconnection{Session: "s"}, d)
+	require.False(t, e.Revokes())
+
+	for name, change := range map[string]func(*Event){
+		"another namespace": func(e *Event) { e.Namespace = "/orders" },
+		"another type":      func(e *Event) { e.Type = "tokensRevoked" },
+		"nobody named":      func(e *Event) { e.Data = []byte(`{}`) },
+		"both named":        func(e *Event) { e.Data = []byte(`{"subject":"9","session":"s"}`) },
+		"nothing to read":   func(e *Event) { e.Data = []byte(`{"subject":9}`) },
+	} {
+		other := e
+		change(&other)
+		_, ok := other.Disconnects()
+		require.False(t, ok, name)
+	}
+	revokes := Event{Namespace: "/system", Type: "tokensRevoked"}
+	require.True(t, revokes.Revokes())
+	elsewhere := Event{Namespace: "/orders", Type: "tokensRevoked"}
+	require.False(t, elsewhere.Revokes())
+}

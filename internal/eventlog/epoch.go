@@ -76,11 +76,11 @@ func (l *Log) Forsake(ctx context.Context, loss event.Loss) (bool, error) {
 }
 
 // OpenEpoch begins a new epoch behind the present end of the log, for a reason
-// that people read, and returns it.
-func (l *Log) OpenEpoch(ctx context.Context, reason string) (event.Epoch, error) {
-	number, err := l.openEpoch(ctx, db.EpochOpenParams{Reason: reason})
+// that people read, and returns it. Its first event tells who did it.
+func (l *Log) OpenEpoch(ctx context.Context, reason, actor string) (event.Epoch, error) {
+	number, err := l.sql.EpochNew(ctx, l.pool, db.EpochNewParams{Reason: reason, Actor: actor})
 	if err != nil {
-		return event.Epoch{}, err
+		return event.Epoch{}, explainOrder("opening an epoch", err)
 	}
 	list, err := l.Epochs(ctx)
 	if err != nil {

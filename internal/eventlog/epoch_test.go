@@ -180,12 +180,12 @@ func TestEpochs_NumbersGrowWithTheLogsAge(t *testing.T) {
 	a := r.running(t)
 	a.append(t, draft(""))
 	r.exec(t, "UPDATE tailroom.epochs SET opened_at = opened_at - interval '90 minutes'")
-	first, err := r.log.OpenEpoch(t.Context(), "a dump of an hour ago")
+	first, err := r.log.OpenEpoch(t.Context(), "a dump of an hour ago", "officer:1")
 	require.NoError(t, err)
 	require.Equal(t, int64(90), first.Number)
 	r.exec(t, "DELETE FROM tailroom.epochs WHERE epoch = 90") // and the same dump again, two minutes later
 	r.exec(t, "UPDATE tailroom.epochs SET opened_at = opened_at - interval '2 minutes'")
-	second, err := r.log.OpenEpoch(t.Context(), "and again")
+	second, err := r.log.OpenEpoch(t.Context(), "and again", "officer:1")
 	require.NoError(t, err)
 	require.Equal(t, int64(92), second.Number)
 }
@@ -196,12 +196,17 @@ func TestOpenEpoch(t *testing.T) {
 	a := r.running(t)
 	a.append(t, drafts(3)...)
 	r.exec(t, "SELECT setval('tailroom.positions', 36)")
-	opened, err := r.log.OpenEpoch(t.Context(), "the volume of noon was put back")
+	opened, err := r.log.OpenEpoch(t.Context(), "the volume of noon was put back", "officer:1")
 	require.NoError(t, err)
 	require.Equal(t, int64(2), opened.Number)
 	require.Equal(t, int64(3), opened.Survived)
 	require.Equal(t, "the volume of noon was put back", opened.Reason)
-	require.Equal(t, event.Cursor{Epoch: 2, Position: 4}, a.append(t, draft(""))[0].Cursor, "whatever the sequence says")
+	told := r.all(t)[3]
+	require.Equal(t, event.Cursor{Epoch: 2, Position: 4}, told.Cursor, "whatever the sequence says")
+	require.Equal(t, []any{"/system", "epochOpened", "*", []string{"company:*"}, "officer:1"},
+		[]any{told.Namespace, told.Type, told.Tenant, told.Rooms, told.Actor})
+	require.JSONEq(t, `{"epoch":2,"survived":3,"reason":"the volume of noon was put back","actor":"officer:1"}`, string(told.Data))
+	require.Equal(t, event.Cursor{Epoch: 2, Position: 5}, a.append(t, draft(""))[0].Cursor)
 	require.Equal(t, lives{1: 0, 2: 3}, r.lives(t))
 }
 

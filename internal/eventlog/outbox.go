@@ -55,22 +55,29 @@ func (l *Log) Outbox(ctx context.Context, after int64, limit int) (Outbox, error
 	return o, nil
 }
 
-// RetryRejected puts rejected rows, nil being all, back into the outbox, behind
-// what waits there, and returns those that there were.
-func (l *Log) RetryRejected(ctx context.Context, rows []int64) ([]int64, error) {
-	done, err := l.sql.RejectedRetry(ctx, l.pool, rows)
+// Settlement says which rejected rows are dealt with, and what the log tells of it
+// for ever.
+type Settlement struct {
+	Rows   []int64 // nil is all
+	Reason string  // "" or up to 1000 characters
+	Actor  string  // 1 to 300 printable characters, not blank
+}
+
+// RetryRejected puts rejected rows back into the outbox, behind what waits there,
+// and returns those that there were.
+func (l *Log) RetryRejected(ctx context.Context, s Settlement) ([]int64, error) {
+	done, err := l.sql.RejectedRetry(ctx, l.pool, db.RejectedRetryParams{Ids: s.Rows, Reason: orAbsent(s.Reason), Actor: s.Actor})
 	if err != nil {
-		return nil, fmt.Errorf("putting rejected rows back into the outbox: %w", err)
+		return nil, explainOrder("putting rejected rows back into the outbox", err)
 	}
 	return done, nil
 }
 
-// DiscardRejected throws rejected rows away, nil being all, and returns those
-// that there were.
-func (l *Log) DiscardRejected(ctx context.Context, rows []int64) ([]int64, error) {
-	done, err := l.sql.RejectedDiscard(ctx, l.pool, rows)
+// DiscardRejected throws rejected rows away, and returns those that there were.
+func (l *Log) DiscardRejected(ctx context.Context, s Settlement) ([]int64, error) {
+	done, err := l.sql.RejectedDiscard(ctx, l.pool, db.RejectedDiscardParams{Ids: s.Rows, Reason: orAbsent(s.Reason), Actor: s.Actor})
 	if err != nil {
-		return nil, fmt.Errorf("throwing rejected rows away: %w", err)
+		return nil, explainOrder("throwing rejected rows away", err)
 	}
 	return done, nil
 }

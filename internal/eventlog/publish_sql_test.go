@@ -374,7 +374,7 @@ func TestPublisherRole(t *testing.T) {
 	functions, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Equal(t, []string{"append", "publish"}, functions)
-	require.Equal(t, denied, refused(t, conn, "SELECT tailroom.outbox_discard(NULL)").Code)
+	require.Equal(t, denied, refused(t, conn, "SELECT tailroom.outbox_discard(NULL, NULL, 'actor')").Code)
 	require.Equal(t, denied, refused(t, conn, "CREATE TABLE tailroom.mine ()").Code)
 	require.Equal(t, denied, refused(t, conn, "SET ROLE tailroom_owner").Code)
 }

@@ -17,7 +17,7 @@ import (
 type Redaction struct {
 	Position    int64
 	Reason      string // 1 to 1000 characters, not blank
-	Actor       string // 1 to 200 printable characters, not blank
+	Actor       string // 1 to 300 printable characters, not blank
 	Replacement []byte // what the event's data are from then on: a JSON object
 }
 

@@ -106,19 +106,19 @@ func TestRedact_Refused(t *testing.T) {
 		return order
 	}
 	for want, order := range map[string]eventlog.Redaction{
-		"no event at position 7":                       redaction(7),
-		"the event at position 0 is gone":              redaction(0),
-		"the event at position 1 is gone":              redaction(1),
-		"the event at position 6 tells of a redaction": redaction(6),
-		"reason is 1 to 1000 characters":               change(func(r *eventlog.Redaction) { r.Reason = "" }),
-		"reason is 1 to 1000 characters that say why":  change(func(r *eventlog.Redaction) { r.Reason = " \n" }),
-		"reason is 1 to 1000":                          change(func(r *eventlog.Redaction) { r.Reason = strings.Repeat("x", 1001) }),
-		"actor is 1 to 200 printable characters":       change(func(r *eventlog.Redaction) { r.Actor = "" }),
-		"actor is 1 to 200 printable characters that":  change(func(r *eventlog.Redaction) { r.Actor = "  " }),
-		"actor is 1 to 200 printable":                  change(func(r *eventlog.Redaction) { r.Actor = "a\nb" }),
-		"actor is 1 to 200":                            change(func(r *eventlog.Redaction) { r.Actor = strings.Repeat("x", 201) }),
-		"data is a JSON object, not a JSON array":      change(func(r *eventlog.Redaction) { r.Replacement = []byte("[]") }),
-		"data is a JSON object, not null":              change(func(r *eventlog.Redaction) { r.Replacement = nil }),
+		"no event at position 7":                                redaction(7),
+		"the event at position 0 is gone":                       redaction(0),
+		"the event at position 1 is gone":                       redaction(1),
+		"the event at position 6 tells of what an operator did": redaction(6),
+		"reason is 1 to 1000 characters":                        change(func(r *eventlog.Redaction) { r.Reason = "" }),
+		"reason is 1 to 1000 characters that say why":           change(func(r *eventlog.Redaction) { r.Reason = " \n" }),
+		"reason is 1 to 1000":                                   change(func(r *eventlog.Redaction) { r.Reason = strings.Repeat("x", 1001) }),
+		"actor is 1 to 300 printable characters":                change(func(r *eventlog.Redaction) { r.Actor = "" }),
+		"actor is 1 to 300 printable characters that":           change(func(r *eventlog.Redaction) { r.Actor = "  " }),
+		"actor is 1 to 300 printable":                           change(func(r *eventlog.Redaction) { r.Actor = "a\nb" }),
+		"actor is 1 to 300":                                     change(func(r *eventlog.Redaction) { r.Actor = strings.Repeat("x", 301) }),
+		"data is a JSON object, not a JSON array":               change(func(r *eventlog.Redaction) { r.Replacement = []byte("[]") }),
+		"data is a JSON object, not null":                       change(func(r *eventlog.Redaction) { r.Replacement = nil }),
 		"at most 262144 bytes": change(func(r *eventlog.Redaction) {
 			r.Replacement = []byte(`{"a":"` + strings.Repeat("x", 262144) + `"}`)
 		}),

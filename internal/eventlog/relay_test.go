@@ -173,27 +173,43 @@ func TestRelay_RejectedRowsAreRetriedOrDiscarded(t *testing.T) {
 	r.awaitEmpty(t)
 	require.Equal(t, []int64{1, 2, 3, 4, 5}, rejected())
 
-	gone, err := r.log.DiscardRejected(t.Context(), []int64{2, 77})
+	gone, err := r.log.DiscardRejected(t.Context(), eventlog.Settlement{Rows: []int64{2, 77}, Actor: "officer:1"})
 	require.NoError(t, err)
 	require.Equal(t, []int64{2}, gone)
 	lenient.Store(true)
-	back, err := r.log.RetryRejected(t.Context(), []int64{4, 77, 3})
+	back, err := r.log.RetryRejected(t.Context(), eventlog.Settlement{Rows: []int64{4, 77, 3}, Reason: "mended", Actor: "officer:1"})
 	require.NoError(t, err)
 	require.Equal(t, []int64{3, 4}, back)
-	require.Equal(t, []string{note(3), note(4)}, r.awaitLog(t, 2))
+	require.Equal(t, []string{
+		`{"rows":[2],"actor":"officer:1","count":1,"reason":null}`,
+		`{"rows":[3,4],"actor":"officer:1","count":2,"reason":"mended"}`, note(3), note(4),
+	}, r.awaitLog(t, 4))
 	require.Equal(t, []int64{1, 5}, rejected())
 
 	lenient.Store(false)
-	back, err = r.log.RetryRejected(t.Context(), nil)
+	back, err = r.log.RetryRejected(t.Context(), eventlog.Settlement{Actor: "officer:1"})
 	require.NoError(t, err)
 	require.Equal(t, []int64{1, 5}, back)
 	r.awaitEmpty(t)
 	require.Equal(t, []int64{8, 9}, rejected(), "they went to the end of the outbox")
-	gone, err = r.log.DiscardRejected(t.Context(), nil)
+	gone, err = r.log.DiscardRejected(t.Context(), eventlog.Settlement{Actor: "officer:1"})
 	require.NoError(t, err)
 	require.Equal(t, []int64{8, 9}, gone)
 	require.Empty(t, rejected())
-	require.Len(t, r.all(t), 2)
+	gone, err = r.log.DiscardRejected(t.Context(), eventlog.Settlement{Actor: "officer:1"})
+	require.NoError(t, err)
+	require.Empty(t, gone)
+
+	// The log tells of each, but not of nothing.
+	all := r.all(t)
+	types := []string{}
+	for _, e := range all {
+		types = append(types, e.Type)
+	}
+	require.Equal(t, []string{"outboxDiscarded", "outboxRetried", "note", "note", "outboxRetried", "outboxDiscarded"}, types)
+	require.Equal(t, []any{"/system", "*", []string{"company:*"}, "officer:1"}, []any{all[0].Namespace, all[0].Tenant, all[0].Rooms, all[0].Actor})
+	_, err = r.log.RetryRejected(t.Context(), eventlog.Settlement{Rows: []int64{1}, Actor: " "})
+	require.NoError(t, err, "nothing is to be told of it")
 }
 
 func TestRelay_IDsThatComeAgain(t *testing.T) {

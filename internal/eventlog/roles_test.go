@@ -51,7 +51,7 @@ func TestRoles_Access(t *testing.T) {
 		"events":   log,
 		"events_N": nobody, // the log is read through its parent
 		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log,
-		"redactions": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
+		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
 		"recent_ids": nobody, "recent_ids_0": nobody, "recent_ids_1": nobody,
 		"positions": nobody, "outbox_id_seq": nobody,
 
@@ -60,8 +60,9 @@ func TestRoles_Access(t *testing.T) {
 		"append_batch()": "writer EXECUTE", "rotate_ids()": "writer EXECUTE", "epoch_open()": "writer EXECUTE",
 		"partitions_ahead()": "writer EXECUTE", "seal_partition()": "writer EXECUTE", "mirror_catalogue()": "writer EXECUTE",
 		"outbox_settle()": "writer EXECUTE", "outbox_retry()": "writer EXECUTE", "outbox_discard()": "writer EXECUTE",
-		"outbox_horizon()": "writer EXECUTE",
-		"redact()":         nobody,
+		"outbox_horizon()": "writer EXECUTE", "epoch_new()": "writer EXECUTE",
+		"revoke_tokens()": "writer EXECUTE", "forget_revocations()": "writer EXECUTE", "disconnect_sessions()": "writer EXECUTE",
+		"redact()": nobody, "tell()": nobody, "tell_rows()": nobody,
 		"epoch_identity()": nobody, "epoch_begin()": nobody, "epoch_now()": nobody, "refuse_change()": nobody,
 		"expand()": nobody, "new_id()": nobody, "drafted()": nobody, "refuse_data()": nobody,
 	}
@@ -133,10 +134,10 @@ func TestRoles_Writer(t *testing.T) {
 	tables := r.relations(t, "rp")
 	require.Subset(t, tables, []string{
 		"events", "events_1", "events_6", "events_21", "streams", "recent_ids_0", "recent_ids_1",
-		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "event_types", "schema_migrations",
+		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "schema_migrations",
 	})
 	forbidden := []string{
-		"SELECT tailroom.redact(1, 'reason', 'actor')",
+		"SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.tell('c1', 'tokensRevoked', NULL, 'actor', '{}')",
 		"SELECT tailroom.epoch_begin(NULL, 1, 'reason')", "SELECT tailroom.epoch_now(0, 0)",
 		"SELECT setval('tailroom.positions', 1)", "SELECT nextval('tailroom.positions')", "SELECT nextval('tailroom.outbox_id_seq')",
 		"CREATE TABLE tailroom.mine (a int)", "CREATE FUNCTION tailroom.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -171,7 +172,7 @@ func TestRoles_Writer(t *testing.T) {
 	var rotated bool
 	require.NoError(t, writer.QueryRow(t.Context(), "SELECT tailroom.rotate_ids('0s')").Scan(&rotated))
 	require.True(t, rotated)
-	_, err = mine.OpenEpoch(t.Context(), "of the test")
+	_, err = mine.OpenEpoch(t.Context(), "of the test", "officer:1")
 	require.NoError(t, err)
 	_, err = mine.Vacuum(t.Context(), 1)
 	require.ErrorContains(t, err, "only members of tailroom_owner may")
@@ -201,7 +202,9 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 	}
 	all := append([]string{
 		publish, appendNow, "SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.partitions_ahead(9)",
-		"SELECT tailroom.epoch_open(NULL, 0, 'reason')", "SELECT tailroom.rotate_ids('1s')", "SELECT tailroom.outbox_discard('{1}')",
+		"SELECT tailroom.epoch_open(NULL, 0, 'reason')", "SELECT tailroom.rotate_ids('1s')", "SELECT tailroom.outbox_discard('{1}', NULL, 'actor')",
+		"SELECT tailroom.revoke_tokens('c1', '9', NULL, now(), 'reason', 'actor')", "SELECT tailroom.forget_revocations('0s')",
+		"SELECT tailroom.disconnect_sessions('c1', '9', NULL, 'reason', 'actor')", "SELECT tailroom.epoch_new('reason', 'actor')",
 	}, reads...)
 	for _, table := range r.relations(t, "rp") {
 		all = append(all, "TABLE tailroom."+table, "INSERT INTO tailroom."+table+" DEFAULT VALUES", r.updateNothing(t, table),

@@ -55,6 +55,7 @@ type Config struct {
 	Log         Log
 	WindowBytes int                  // memory for the window, about
 	PollEvery   func() time.Duration // how long to trust silence; asked anew each time
+	System      func(*event.Event)   // hears the events of event.System, in order; it must not block
 	Metrics     *Metrics
 }
 
@@ -63,6 +64,7 @@ type Hub struct {
 	log       Log
 	limit     int
 	pollEvery func() time.Duration
+	system    func(*event.Event)
 	metrics   *Metrics
 
 	wake   chan struct{} // capacity 1: the log may have grown
@@ -94,7 +96,7 @@ type Hub struct {
 // New returns a Hub that has read the newest part of the log.
 func New(ctx context.Context, c Config) (*Hub, error) {
 	h := &Hub{
-		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, metrics: c.Metrics,
+		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, system: c.System, metrics: c.Metrics,
 		wake: make(chan struct{}, 1), slots: fair.NewGate(coldSlots, coldShare),
 		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
 	}
@@ -213,6 +215,11 @@ func (h *Hub) catchUp(ctx context.Context) (err error) {
 		}
 		if err := h.renew(ctx, entries); err != nil {
 			return err
+		}
+		for _, e := range entries {
+			if e.Namespace == event.System {
+				h.system(&e.Event)
+			}
 		}
 		if unheard {
 			h.metrics.polled.Add(float64(len(entries)))

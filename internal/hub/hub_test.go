@@ -52,7 +52,7 @@ func TestNew_WithoutALog(t *testing.T) {
 	t.Parallel()
 	l := newMemoryLog()
 	l.fail(errAway)
-	_, err := New(t.Context(), Config{Log: l, Metrics: NewMetrics(prometheus.NewRegistry())})
+	_, err := New(t.Context(), Config{Log: l, System: func(*event.Event) {}, Metrics: NewMetrics(prometheus.NewRegistry())})
 	require.ErrorIs(t, err, errAway)
 }
 

@@ -290,6 +290,7 @@ func newHubOn(t testing.TB, l Log, window int) *Hub {
 	t.Helper()
 	h, err := New(t.Context(), Config{
 		Log: l, WindowBytes: window, PollEvery: func() time.Duration { return time.Minute },
+		System:  func(*event.Event) {},
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	require.NoError(t, err)

@@ -11,11 +11,12 @@ import (
 
 // The duties, as the metrics name them.
 const (
-	dutyPartitions = "partitions"
-	dutyIDs        = "ids"
-	dutyFigures    = "figures"
-	dutySeal       = "seal"
-	dutyRetention  = "retention"
+	dutyPartitions  = "partitions"
+	dutyIDs         = "ids"
+	dutyRevocations = "revocations"
+	dutyFigures     = "figures"
+	dutySeal        = "seal"
+	dutyRetention   = "retention"
 )
 
 // duty is one thing to be done.

@@ -39,8 +39,11 @@ type Config struct {
 	// IDWindow is how long ids are known at least, so that a retry is noticed.
 	IDWindow time.Duration
 	// Keep says what retention keeps. Its zero value is everything.
-	Keep    Policy
-	Metrics prometheus.Registerer
+	Keep Policy
+	// TokenLifetime is how long a token lives at most, so that revocations of it can
+	// be forgotten. 0 is for ever.
+	TokenLifetime time.Duration
+	Metrics       prometheus.Registerer
 }
 
 // Keeper maintains the log. Run must be running for anything to be done.
@@ -48,6 +51,7 @@ type Keeper struct {
 	config   *pgx.ConnConfig
 	idWindow time.Duration
 	keep     Policy
+	lifetime time.Duration // of tokens
 	period   time.Duration // of passes and sweeps
 	sql      *db.Queries
 	metrics  *metrics
@@ -67,7 +71,7 @@ func New(ctx context.Context, c Config) (*Keeper, error) {
 	}
 	config.ConnectTimeout = connectTimeout
 	k := &Keeper{
-		config: config, idWindow: c.IDWindow, keep: c.Keep, period: passPeriod,
+		config: config, idWindow: c.IDWindow, keep: c.Keep, lifetime: c.TokenLifetime, period: passPeriod,
 		sql: db.New(), metrics: newMetrics(c.Metrics), urgent: make(chan struct{}, 1),
 	}
 	if c.Keep != (Policy{}) {

@@ -260,3 +260,27 @@ func TestKeeper_AsTheWriter(t *testing.T) {
 		require.ErrorContains(t, err, "GRANT tailroom_owner TO "+name)
 	}
 }
+
+// Revocations that no token can meet any more are forgotten, if tokens have a
+// longest life; otherwise they are kept for ever.
+func TestKeeper_ForgetsRevocations(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1000)
+	r.exec(t, "SELECT tailroom.revoke_tokens('c1', 'old', NULL, now(), 'reason', 'actor')")
+	r.exec(t, "UPDATE tailroom.revocations SET before = before - interval '63 minutes', created_at = created_at - interval '63 minutes'")
+	r.exec(t, "SELECT tailroom.revoke_tokens('c1', 'young', NULL, now(), 'reason', 'actor')")
+	r.exec(t, "UPDATE tailroom.revocations SET before = before - interval '61 minutes', created_at = created_at - interval '61 minutes' WHERE subject = 'young'")
+	left := func() []string {
+		return value[[]string](t, r, "SELECT array_agg(subject ORDER BY subject) FROM tailroom.revocations")
+	}
+	k := r.idle(t, r.dsn, Policy{})
+	conn := k.sweeper(t)
+	require.NoError(t, k.pass(t.Context(), conn, true))
+	require.Equal(t, []string{"old", "young"}, left())
+	k.lifetime = time.Hour
+	require.NoError(t, k.pass(t.Context(), conn, false))
+	require.Equal(t, []string{"old", "young"}, left(), "the leader does it")
+	require.NoError(t, k.pass(t.Context(), conn, true))
+	require.Equal(t, []string{"young"}, left(), "the clocks may be apart")
+	require.Zero(t, k.figure(t, "tailroom_maintenance_failures_total", dutyRevocations))
+}

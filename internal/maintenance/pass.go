@@ -4,14 +4,20 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tailroom/tailroom/internal/eventlog"
 )
 
-// enoughAhead is how many empty partitions there should be at the least.
-const enoughAhead = 2
+const (
+	// enoughAhead is how many empty partitions there should be at the least.
+	enoughAhead = 2
+	// clockLeeway is more than the clocks of a token's issuer and of the instances
+	// may be apart.
+	clockLeeway = time.Minute
+)
 
 // pass does what is short. The error is that the connection has ended.
 func (k *Keeper) pass(ctx context.Context, conn *pgx.Conn, leads bool) error {
@@ -24,6 +30,9 @@ func (k *Keeper) pass(ctx context.Context, conn *pgx.Conn, leads bool) error {
 	}
 	if leads {
 		duties = append(duties, duty{dutyIDs, k.rotateIDs})
+	}
+	if leads && k.lifetime > 0 {
+		duties = append(duties, duty{dutyRevocations, k.forgetRevocations})
 	}
 	duties = append(duties, duty{dutyFigures, func(ctx context.Context, conn *pgx.Conn) error {
 		return k.figures(ctx, conn, makes)
@@ -38,6 +47,16 @@ func makePartitions(ctx context.Context, conn *pgx.Conn) error {
 func (k *Keeper) rotateIDs(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := k.sql.RecentIDRotate(ctx, conn, k.idWindow.Seconds()); err != nil {
 		return fmt.Errorf("rotating the window of ids: %w", err)
+	}
+	return nil
+}
+
+// forgetRevocations forgets what no token can meet any more. A token is believed
+// though its iat or its end are clockLeeway away, and it may have been revoked by its
+// id before it was issued by the issuer's clock.
+func (k *Keeper) forgetRevocations(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := k.sql.RevocationForget(ctx, conn, (k.lifetime + 2*clockLeeway).Seconds()); err != nil {
+		return fmt.Errorf("forgetting revocations: %w", err)
 	}
 	return nil
 }

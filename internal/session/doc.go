@@ -6,10 +6,10 @@
 // back. A slow socket is a session whose cursor lags; nothing queues up for it.
 //
 // A session owns its cursor, its subscriptions and its clock (heartbeats,
-// bookmarks, the token's end, a drain). It does not own the connection: the
+// bookmarks, the token's end and the warning of it, a drain). It does not own the connection: the
 // transport makes it, runs it, and closes the connection with the Reason that
-// Run returns. All methods but Do are for the session's own goroutine; another
-// goroutine gets there with Do.
+// Run returns. Methods are for the session's own goroutine unless they say otherwise;
+// another goroutine gets there with Do.
 //
 // Ordering: frames are sent in the order of the log, each event once; a
 // subscription takes effect at the cursor the session has at that moment.
@@ -21,4 +21,5 @@
 //	subscription.go  which topics are followed
 //	reason.go        why a session ends: the table of close codes
 //	registry.go      all sessions of the instance, and how they are drained
+//	expel.go         revoked tokens, and what operators disconnect
 package session

@@ -154,6 +154,8 @@ func (s *sink) Send(f *Frame) error {
 		word = fmt.Sprintf("reset %s to %s", f.Reset.Reason, f.Reset.Resume)
 	case Degraded:
 		word = "degraded: " + f.Text
+	case Expiring:
+		word = fmt.Sprintf("expiring at %s", f.Expires.Sub(s.start))
 	case GoAway:
 		word = fmt.Sprintf("goaway %s in %s at %s", f.Text, f.Delay, f.Cursor)
 	}

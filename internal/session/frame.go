@@ -21,6 +21,7 @@ const (
 	Bookmark             // a Cursor without an event
 	Reset                // Reset: the session goes on from its Resume
 	Degraded             // Text: nothing new can be known for now
+	Expiring             // Expires: when the token does, so that another is brought
 	GoAway               // Text: why; the session ends in Delay at the latest
 )
 
@@ -32,6 +33,7 @@ type Frame struct {
 	Reset   *event.Reset
 	Text    string
 	Delay   time.Duration
+	Expires time.Time
 }
 
 // Sink is the connection as a session sees it. An error ends the session: a

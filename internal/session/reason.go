@@ -21,14 +21,17 @@ var (
 	HelloTimeout    = Reason{4003, "hello_timeout"}
 	MessageTimeout  = Reason{4004, "message_timeout"}
 	Unauthenticated = Reason{4100, "unauthenticated"}
+	TokenRevoked    = Reason{4101, "token_revoked"}
 	Forbidden       = Reason{4102, "forbidden"}
 	InvalidMessage  = Reason{4103, "invalid_message"}
+	Disconnected    = Reason{4105, "disconnected"} // by an operator
 	CursorInvalid   = Reason{4106, "cursor_invalid"}
 )
 
 // reasons are those that a session can end with.
 var reasons = []Reason{
-	Gone, Draining, TooLarge, Internal, Overloaded, Slow, HeartbeatMissed, TokenExpired, MessageTimeout, InvalidMessage,
+	Gone, Draining, TooLarge, Internal, Overloaded, Slow, HeartbeatMissed, TokenExpired, MessageTimeout, TokenRevoked,
+	InvalidMessage, Disconnected,
 }
 
 // Error makes a Reason an error, so that a Sink can end its session with one.

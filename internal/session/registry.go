@@ -14,8 +14,12 @@ import (
 
 // Registry knows every session of the instance. It is safe for concurrent use.
 type Registry struct {
+	// Revoked reports whether a grant's token is revoked. It is set before the first
+	// session comes, or never: then none is.
+	Revoked func(access.Grant) bool
+
 	mu       sync.Mutex
-	sessions map[*Session]struct{}
+	sessions map[*Session]time.Time // and when they began
 	draining bool
 	empty    chan struct{} // closed when draining and none is left
 
@@ -29,7 +33,7 @@ type Registry struct {
 func NewRegistry(reg prometheus.Registerer) *Registry {
 	f := promauto.With(reg)
 	r := &Registry{
-		sessions: map[*Session]struct{}{},
+		sessions: map[*Session]time.Time{},
 		empty:    make(chan struct{}),
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tailroom_connections", Help: "Sessions at present.",
@@ -60,13 +64,15 @@ func NewRegistry(reg prometheus.Registerer) *Registry {
 // Run runs a session that came over a transport, and returns why it ended. A
 // session that comes while the instance drains is told to leave at once.
 func (r *Registry) Run(ctx context.Context, transport string, s *Session) Reason {
-	role, since := string(s.Grant().Role), time.Now()
+	role := string(s.Grant().Role)
 	r.mu.Lock()
-	r.sessions[s] = struct{}{}
+	since := time.Now()
+	r.sessions[s] = since
 	if r.draining {
 		s.Leave(0)
 	}
 	r.mu.Unlock()
+	r.Recheck(s)
 	r.opened.WithLabelValues(transport).Inc()
 	r.connections.WithLabelValues(transport, role).Inc()
 

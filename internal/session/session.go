@@ -15,8 +15,19 @@ import (
 // retryPause is how long a session waits to read again when the log is away.
 const retryPause = 500 * time.Millisecond
 
+const (
+	// warning is how long before the token's end its client is told, so that it can
+	// bring another in time.
+	warning = time.Minute
+	// shortLived is what part of a token's life the warning takes at the most.
+	// A client with short tokens would otherwise be warned as soon as it has
+	// brought one.
+	shortLived = 2
+)
+
 // Config is what a Session starts with.
 type Config struct {
+	ID        string // names the session to operators
 	Open      Opener
 	Sink      Sink
 	Grant     access.Grant
@@ -30,8 +41,9 @@ type Config struct {
 
 // Session is one reader: a grant, its subscriptions, a cursor, a sink.
 type Session struct {
+	id        string
 	sink      Sink
-	grant     access.Grant
+	grant     atomic.Pointer[access.Grant] // changed by the session's own goroutine
 	rules     Rules
 	heartbeat time.Duration
 	subs      subscriptions
@@ -45,6 +57,7 @@ type Session struct {
 	degraded bool         // the client was told that the log is away
 
 	reset   *event.Reset
+	warnAt  time.Time // zero: the client knows when the token expires
 	beatAt  time.Time
 	retryAt time.Time   // zero: no retry
 	leaveAt time.Time   // zero: no drain
@@ -62,18 +75,37 @@ func New(c Config, list []Subscription) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Session{
-		sink: c.Sink, grant: c.Grant, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
+	s := &Session{
+		id: c.ID, sink: c.Sink, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
 		open: c.Open, cursor: c.Start, said: c.Start, reset: c.Reset,
 		mailbox: newMailbox(), done: make(chan struct{}),
-	}, nil
+	}
+	s.hold(c.Grant)
+	return s, nil
 }
 
-// Joined are the rooms the session is in, by namespace.
-func (s *Session) Joined() map[string][]string { return s.subs.joined(s.grant) }
+// hold puts the session under a grant, and sees to it that its end is foretold:
+// once for each end.
+func (s *Session) hold(grant access.Grant) {
+	known := s.grant.Swap(&grant)
+	if known != nil && known.Expires.Equal(grant.Expires) {
+		return
+	}
+	begin := grant.IssuedAt
+	if begin.IsZero() {
+		begin = time.Now()
+	}
+	s.warnAt = grant.Expires.Add(-min(warning, grant.Expires.Sub(begin)/shortLived))
+}
 
-// Grant is what the session may do at present.
-func (s *Session) Grant() access.Grant { return s.grant }
+// ID is what operators call the session. Any goroutine may ask.
+func (s *Session) ID() string { return s.id }
+
+// Joined are the rooms the session is in, by namespace.
+func (s *Session) Joined() map[string][]string { return s.subs.joined(s.Grant()) }
+
+// Grant is what the session may do at present. Any goroutine may ask.
+func (s *Session) Grant() access.Grant { return *s.grant.Load() }
 
 // Cursor is the session's place in the log.
 func (s *Session) Cursor() event.Cursor { return s.cursor }
@@ -81,7 +113,7 @@ func (s *Session) Cursor() event.Cursor { return s.cursor }
 // Subscribe adds subscriptions, which take effect at the present cursor. On an
 // error nothing has changed.
 func (s *Session) Subscribe(list []Subscription) error {
-	subs, err := s.subs.with(s.grant, list, s.rules)
+	subs, err := s.subs.with(s.Grant(), list, s.rules)
 	if err != nil {
 		return err
 	}
@@ -91,7 +123,7 @@ func (s *Session) Subscribe(list []Subscription) error {
 
 // Unsubscribe takes subscriptions away. On an error nothing has changed.
 func (s *Session) Unsubscribe(list []Subscription) error {
-	subs, err := s.subs.without(s.grant, list, s.rules)
+	subs, err := s.subs.without(s.Grant(), list, s.rules)
 	if err != nil {
 		return err
 	}
@@ -101,13 +133,13 @@ func (s *Session) Unsubscribe(list []Subscription) error {
 
 // Renew puts the session under a new grant of the same subject and company.
 func (s *Session) Renew(grant access.Grant) {
-	s.grant = grant
+	s.hold(grant)
 	s.follow(s.subs.under(grant))
 }
 
 func (s *Session) follow(subs subscriptions) {
 	s.subs = subs
-	s.feed.Follow(subs.topics(s.grant))
+	s.feed.Follow(subs.topics(s.Grant()))
 }
 
 // Do runs fn in the session's goroutine, between two batches, and returns when
@@ -136,12 +168,26 @@ func (s *Session) Leave(delay time.Duration) {
 	})
 }
 
+// Expel asks the session to end at once for a reason, if it is meant when it comes
+// to look: its token may have been renewed by then. It does not wait.
+func (s *Session) Expel(reason Reason, meant func(*Session) bool) {
+	s.mailbox.post(func() error {
+		if !meant(s) {
+			return nil
+		}
+		if err := s.send(Frame{Kind: GoAway, Text: reason.Name, Cursor: s.cursor}); err != nil {
+			return err
+		}
+		return reason
+	})
+}
+
 // Run reads and sends until the sink fails, the token expires, the session is
-// asked to leave, or ctx ends, and returns why.
+// asked to leave or expelled, or ctx ends, and returns why.
 func (s *Session) Run(ctx context.Context) Reason {
 	defer close(s.done)
 	defer s.mailbox.close()
-	s.feed = s.open(s.subs.topics(s.grant), s.mailbox.wake)
+	s.feed = s.open(s.subs.topics(s.Grant()), s.mailbox.wake)
 	defer s.feed.Close()
 	defer context.AfterFunc(ctx, s.mailbox.signal)()
 	// The first beat comes anywhere in the first interval: sessions that
@@ -263,7 +309,7 @@ func (s *Session) send(f Frame) error {
 	switch f.Kind {
 	case Events, Live, Bookmark:
 		s.said = f.Cursor
-	case Reset, Degraded, GoAway:
+	case Reset, Degraded, Expiring, GoAway:
 	}
 	s.frame = f
 	err := s.sink.Send(&s.frame)
@@ -276,11 +322,18 @@ func (s *Session) tick(ctx context.Context, now time.Time) error {
 	if !s.leaveAt.IsZero() && !now.Before(s.leaveAt) {
 		return Draining
 	}
-	if !now.Before(s.grant.Expires) {
+	expires := s.grant.Load().Expires
+	if !now.Before(expires) {
 		if err := s.send(Frame{Kind: GoAway, Text: TokenExpired.Name, Cursor: s.cursor}); err != nil {
 			return err
 		}
 		return TokenExpired
+	}
+	if !s.warnAt.IsZero() && !now.Before(s.warnAt) {
+		s.warnAt = time.Time{}
+		if err := s.send(Frame{Kind: Expiring, Expires: expires}); err != nil {
+			return err
+		}
 	}
 	if !now.Before(s.retryAt) {
 		s.retryAt = time.Time{}
@@ -305,7 +358,7 @@ func (s *Session) tick(ctx context.Context, now time.Time) error {
 // arm sets the timer to what is due next.
 func (s *Session) arm() {
 	next := s.beatAt
-	for _, t := range [...]time.Time{s.grant.Expires, s.retryAt, s.leaveAt} {
+	for _, t := range [...]time.Time{s.grant.Load().Expires, s.warnAt, s.retryAt, s.leaveAt} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}

@@ -16,6 +16,7 @@ const (
 	Bookmark     Type = "cursor"       // nothing for us up to Cursor
 	Reset        Type = "reset"        // Reason, Oldest, Snapshot; it goes on from Cursor
 	Degraded     Type = "degraded"     // Reason: the log is away, Live follows
+	Expiring     Type = "expiring"     // ExpiresAt: when the token does
 	GoAway       Type = "goaway"       // Reason: the connection will end soon
 	Disconnected Type = "disconnected" // Err; the next try is after Delay
 )
@@ -31,6 +32,8 @@ type Message struct {
 	Reason   string              `json:"reason"`
 	Oldest   string              `json:"oldest"`
 	Snapshot string              `json:"snapshot"` // path of the state to take instead of what is gone
+
+	ExpiresAt time.Time `json:"expiresAt,omitzero"`
 
 	Err   error         `json:"-"`
 	Delay time.Duration `json:"-"`

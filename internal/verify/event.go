@@ -111,6 +111,8 @@ func (v *verifier) checkRooms(r *db.VerifyEventPageRow) {
 	for _, room := range r.Rooms {
 		if company, ok := event.RoomCompany(room); ok && company != r.Tenant {
 			v.faultAt(RoomForeign, r, event.CompanyRoom(r.Tenant), room)
+		} else if r.Namespace == event.System && room == event.CompanyRoom(event.EveryTenant) {
+			continue
 		} else if name, err := event.ParseRoom(room); err != nil || name != room {
 			v.faultAt(EventMalformed, r, event.RoomForms, room)
 		}

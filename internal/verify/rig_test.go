@@ -144,7 +144,7 @@ func (r *rig) verify(t testing.TB, during ...func(verify.Progress)) *verify.Repo
 // partitionSize is the one of an old log.
 const partitionSize = 400
 
-// newOldLog is a log that has seen a lot: epochs, one of them noticed late,
+// newOldLog is a log that has seen a lot: epochs, one of them noticed late, operators,
 // partitions that are sealed and dropped, ids that are forgotten, positions that
 // are not used.
 func newOldLog(t testing.TB) *rig {
@@ -153,7 +153,8 @@ func newOldLog(t testing.TB) *rig {
 	r.grow(t, "a", 700)
 	r.rotate(t)
 	r.grow(t, "b", 250)
-	r.exec(t, "SELECT tailroom.epoch_open(NULL, 1, 'by hand')")
+	r.exec(t, "SELECT tailroom.epoch_new('by hand', 'officer:1')")
+	r.exec(t, "SELECT tailroom.revoke_tokens('c1', '9', NULL, NULL, NULL, 'user:admin'), tailroom.disconnect_sessions(NULL, '9', NULL, NULL, 'user:admin')")
 	r.grow(t, "c", 250)
 	r.rotate(t)
 	r.grow(t, "d", 250)

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -99,11 +100,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	grant := opened.Grant()
-	slog.InfoContext(r.Context(), "session begins", "component", "sse", "remote", remote.String(), "subject", grant.Subject,
-		"company", grant.Tenant, "role", grant.Role, "cursor", opened.Cursor().String())
+	slog.InfoContext(r.Context(), "session begins", "component", "sse", "session", opened.ID(), "remote", remote.String(),
+		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role, "cursor", opened.Cursor().String())
 	reason := h.Sessions.Run(r.Context(), "sse", opened)
-	slog.InfoContext(r.Context(), "session ended", "component", "sse", "remote", remote.String(), "subject", grant.Subject,
-		"reason", reason.Name, "cursor", opened.Cursor().String())
+	slog.InfoContext(r.Context(), "session ended", "component", "sse", "session", opened.ID(), "remote", remote.String(),
+		"subject", grant.Subject, "reason", reason.Name, "cursor", opened.Cursor().String())
 }
 
 // open makes the session that the request asks for.
@@ -139,7 +140,8 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 		s.given = begin.Asked.Cursor
 	}
 	return session.New(session.Config{
-		Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat, Start: begin.Cursor, Reset: begin.Reset,
+		ID: uuid.NewString(), Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat,
+		Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 }
 
@@ -195,6 +197,8 @@ func (s *stream) append(b []byte, f *session.Frame) []byte {
 		})
 	case session.Degraded:
 		b = appendControl(b, "degraded", map[string]any{"reason": f.Text})
+	case session.Expiring:
+		b = appendControl(b, "expiring", map[string]any{"expiresAt": f.Expires.UTC()})
 	case session.GoAway:
 		b = appendControl(b, "goaway", map[string]any{"reason": f.Text, "delayMs": f.Delay.Milliseconds()})
 	}

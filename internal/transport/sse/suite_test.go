@@ -75,21 +75,21 @@ func (c *conn) news(t testing.TB, b apptest.Block) (n transporttest.News, ok boo
 	if !control {
 		return transporttest.News{Kind: transporttest.Event, Raw: []byte(b.Data), Cursor: b.ID}, true
 	}
-	var said struct{ Cursor, Reason, Oldest, Resume, Snapshot string }
+	var said struct{ Cursor, Reason, Oldest, Resume, Snapshot, ExpiresAt string }
 	require.NoError(t, json.Unmarshal([]byte(b.Data), &said))
 	switch name {
 	case "live":
 		require.Equal(t, said.Cursor, c.id, "live does not say where the client is")
 	case "reset":
 		require.Equal(t, said.Resume, c.id, "a client that comes back would be reset again")
-	case "degraded":
+	case "degraded", "expiring":
 	case "goaway":
 		c.why = said.Reason
 	default:
 		require.Fail(t, "an unexpected event", b.Raw)
 	}
 	return transporttest.News{
-		Kind: transporttest.Kind(name), Cursor: said.Cursor, Reason: said.Reason,
+		Kind: transporttest.Kind(name), Cursor: said.Cursor, Reason: said.Reason, Expires: said.ExpiresAt,
 		Oldest: said.Oldest, Resume: said.Resume, Snapshot: said.Snapshot,
 	}, true
 }

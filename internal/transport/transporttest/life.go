@@ -53,6 +53,10 @@ func expiry(t *testing.T, dial Dialer) {
 	r := live(t, dial, i, Ask{Token: token, Namespaces: availability})
 	publish(t, i, apptest.Token(t, access.Service, "c1"), alert("branch:b1", "in time"))
 	r.hear(t, 1)
+	if r.expires == "" {
+		r.until(t, Expiring)
+	}
+	require.Equal(t, expires.UTC().Format(time.RFC3339), r.expires)
 	require.Equal(t, "token_expired", r.until(t, GoAway).Reason)
 	require.False(t, time.Now().Before(expires))
 	require.Equal(t, News{Kind: End, Reason: "token_expired"}, r.next(t))

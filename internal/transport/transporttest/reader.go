@@ -18,6 +18,8 @@ type reader struct {
 	conn   Conn
 	cursor string   // where the client would come back with; "" before it knows any
 	heard  []string // the events, as they came
+
+	expires string // when the token does, as the warning said
 }
 
 // listen connects a client that must not be refused.
@@ -57,6 +59,9 @@ func (r *reader) next(t testing.TB) News {
 		r.cursor = n.Cursor
 	case Reset:
 		r.cursor = n.Resume
+	case Expiring:
+		require.Empty(t, r.expires, "the warning came twice")
+		r.expires = n.Expires
 	case Degraded, GoAway, End:
 	}
 	return n

@@ -12,6 +12,7 @@
 //	deliver.go        live, in order, each once, the same bytes everywhere
 //	replay.go         where a reader begins: cursors, the cold past, resets
 //	life.go           bookmarks, expiry, drain, a reader that pauses, a log that is away
+//	expel.go          revoked tokens, sessions that an operator ends
 package transporttest
 
 import (
@@ -38,6 +39,7 @@ const (
 	Bookmark Kind = "bookmark" // a Cursor without an event
 	Reset    Kind = "reset"    // Reason, Oldest, Resume, Snapshot
 	Degraded Kind = "degraded" // Reason
+	Expiring Kind = "expiring" // Expires
 	GoAway   Kind = "goaway"   // Reason
 	End      Kind = "end"      // Reason; "" when the line just broke
 )
@@ -49,6 +51,7 @@ type News struct {
 	Cursor                   string
 	Reason                   string
 	Oldest, Resume, Snapshot string
+	Expires                  string
 }
 
 // Conn is a client's connection.
@@ -82,6 +85,8 @@ func Run(t *testing.T, dial Dialer) {
 		"Replay/malformed cursors":           malformedCursors,
 		"Life/bookmarks":                     bookmarks,
 		"Life/expiry":                        expiry,
+		"Life/revocation":                    revocation,
+		"Life/disconnection":                 disconnection,
 		"Life/drain":                         drain,
 		"Life/pause":                         pause,
 		"Life/the log is away":               logAway,

@@ -78,6 +78,7 @@ func (c *conn) renew(ctx context.Context, m *message) {
 	c.grant = grant
 	c.session.Do(func() error {
 		c.session.Renew(grant)
+		c.handler.Sessions.Recheck(c.session)
 		c.reply(m.Ref, nil, map[string]any{"rooms": c.session.Joined(), "expiresAt": grant.Expires.UTC()})
 		return nil
 	})
@@ -90,7 +91,11 @@ func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
 	}
-	err := c.pace.Publish(len(m.Events))
+	// A session whose client does not read cannot end at once: what it may do ends.
+	err := c.handler.Sessions.Check(c.grant)
+	if err == nil {
+		err = c.pace.Publish(len(m.Events))
+	}
 	var pending *publish.Pending
 	if err == nil {
 		pending, err = c.handler.Publisher.Submit(c.grant, c, m.Events)

@@ -41,7 +41,6 @@ type conn struct {
 	company limit.Seat // since the hello
 
 	session    *session.Session // set by the hello
-	id         string           // the session's, for the logs
 	subject    string
 	grant      access.Grant  // the reader's copy
 	publishing chan struct{} // made at the first publish
@@ -87,7 +86,7 @@ func (c *conn) serve(ctx context.Context) {
 		c.end(err)
 	})
 	reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
-	slog.InfoContext(ctx, "session ended", "component", "ws", "session", c.id, "subject", c.subject,
+	slog.InfoContext(ctx, "session ended", "component", "ws", "session", c.session.ID(), "subject", c.subject,
 		"reason", reason.Name, "cursor", c.session.Cursor().String())
 	c.end(reason)
 	reading.Wait()
@@ -189,6 +188,8 @@ func reasonFor(code problem.Code) session.Reason {
 		return session.Unauthenticated
 	case problem.TokenExpired:
 		return session.TokenExpired
+	case problem.TokenRevoked:
+		return session.TokenRevoked
 	case problem.Forbidden:
 		return session.Forbidden
 	case problem.InvalidCursor:
@@ -230,18 +231,17 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	}
 	c.grant, c.subject = grant, grant.Subject
 	c.session, err = session.New(session.Config{
-		Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
+		ID: uuid.NewString(), Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
 		Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 	if err != nil {
 		return err
 	}
-	c.id = uuid.NewString()
-	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.id, "remote", c.remote,
+	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.session.ID(), "remote", c.remote,
 		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
 		"client", m.Client.Name, "client_version", m.Client.Version, "cursor", begin.Cursor.String())
 	return c.say(map[string]any{
-		"type": "welcome", "session": c.id, "instance": c.handler.Instance,
+		"type": "welcome", "session": c.session.ID(), "instance": c.handler.Instance,
 		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": begin.Cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
 		"rooms": c.session.Joined(),
 	})

@@ -66,6 +66,8 @@ func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 		})
 	case session.Degraded:
 		return appendJSON(b, map[string]any{"type": "degraded", "reason": f.Text})
+	case session.Expiring:
+		return appendJSON(b, map[string]any{"type": "expiring", "expiresAt": f.Expires.UTC()})
 	case session.GoAway:
 		c.leaving.Store(true)
 		return appendJSON(b, map[string]any{

@@ -73,7 +73,9 @@ func ended(t testing.TB, err error) transporttest.News {
 	t.Helper()
 	n := transporttest.News{Kind: transporttest.End}
 	if closed, ok := errors.AsType[websocket.CloseError](err); ok {
-		require.Equal(t, map[string]websocket.StatusCode{"draining": 1001, "token_expired": 4002}[closed.Reason], closed.Code)
+		require.Equal(t, map[string]websocket.StatusCode{
+			"draining": 1001, "token_expired": 4002, "token_revoked": 4101, "disconnected": 4105,
+		}[closed.Reason], closed.Code)
 		n.Reason = closed.Reason
 	}
 	return n
@@ -106,6 +108,8 @@ func (c *conn) news(t testing.TB, m apptest.Message) []transporttest.News {
 		}}
 	case "degraded":
 		return []transporttest.News{{Kind: transporttest.Degraded, Reason: m.Reason}}
+	case "expiring":
+		return []transporttest.News{{Kind: transporttest.Expiring, Expires: m.ExpiresAt}}
 	case "goaway":
 		return []transporttest.News{{Kind: transporttest.GoAway, Reason: m.Reason}}
 	}

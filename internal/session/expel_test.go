@@ -1,0 +1,223 @@
+package session
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/problem"
+)
+
+// guest is a session in a registry.
+type guest struct {
+	*Session
+	*sink
+
+	feed  *feed
+	ended chan Reason
+}
+
+// enter runs a session of a grant until the test ends.
+func enter(t *testing.T, r *Registry, id string, grant access.Grant) *guest {
+	t.Helper()
+	g := &guest{feed: newFeed(), sink: &sink{start: time.Now()}, ended: make(chan Reason, 1)}
+	var err error
+	g.Session, err = New(Config{
+		ID: id, Open: g.feed.open, Sink: g.sink, Grant: grant, Rules: rules, Heartbeat: heartbeat, Start: g.feed.tip,
+	}, []Subscription{{Namespace: "/orders"}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { g.ended <- r.Run(ctx, "websocket", g.Session) }()
+	t.Cleanup(func() {
+		cancel()
+		<-g.Session.done
+	})
+	synctest.Wait()
+	return g
+}
+
+func of(subject, tokenID string) access.Grant {
+	g := branch()
+	g.Subject, g.TokenID = subject, tokenID
+	return g
+}
+
+func (g *guest) stays(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	require.Empty(t, g.ended)
+}
+
+func TestRegistry_ExpelRevoked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var revoked access.Revocations
+		r := NewRegistry(prometheus.NewRegistry())
+		r.Revoked = revoked.Cover
+		meant, other, renewed := enter(t, r, "1", of("9", "a")), enter(t, r, "2", of("8", "b")), enter(t, r, "3", of("9", "c"))
+		renewed.Do(func() error { renewed.Renew(of("9", "d")); return nil })
+		revoked.Add(access.Revocation{Tenant: "c1", TokenID: "a"}, access.Revocation{Tenant: "c1", TokenID: "c"})
+		r.ExpelRevoked()
+		require.Equal(t, TokenRevoked, <-meant.ended)
+		require.Equal(t, []string{"live 1-0", "goaway token_revoked in 0s at 1-0"}, meant.heard())
+		other.stays(t)
+		renewed.stays(t)
+	})
+}
+
+// A token may be revoked when it has been verified already and nobody knows its
+// session yet, or is about to take the place of another.
+func TestRegistry_RevokedInBetween(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var revoked access.Revocations
+		r := NewRegistry(prometheus.NewRegistry())
+		r.Revoked = revoked.Cover
+		renewing := enter(t, r, "1", of("9", "a"))
+		revoked.Add(access.Revocation{TokenID: "b"})
+		r.ExpelRevoked()
+		late := enter(t, r, "2", of("9", "b"))
+		require.Equal(t, TokenRevoked, <-late.ended)
+		renewing.Do(func() error {
+			renewing.Renew(of("9", "b"))
+			r.Recheck(renewing.Session)
+			return nil
+		})
+		require.Equal(t, TokenRevoked, <-renewing.ended)
+	})
+}
+
+// Whoever is renewed between the order and the moment his session comes to look at
+// it, stays.
+func TestRegistry_RenewedMeanwhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var revoked access.Revocations
+		r := NewRegistry(prometheus.NewRegistry())
+		r.Revoked = revoked.Cover
+		g := enter(t, r, "1", of("9", "a"))
+		revoked.Add(access.Revocation{TokenID: "a"})
+		g.Do(func() error {
+			r.ExpelRevoked() // leaves a letter, which is read after this one
+			g.Renew(of("9", "b"))
+			return nil
+		})
+		g.stays(t)
+		require.Equal(t, []string{"live 1-0"}, g.heard())
+	})
+}
+
+func TestRegistry_Disconnect(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(prometheus.NewRegistry())
+		platform := of("9", "")
+		platform.PlatformWide = true // and has named c1
+		one, two, eight, wide := enter(t, r, "one", of("9", "")), enter(t, r, "two", of("9", "")), enter(t, r, "eight", of("8", "")),
+			enter(t, r, "wide", platform)
+		pass(time.Second)
+		now := time.Now()
+		pass(time.Second)
+		young := enter(t, r, "young", of("9", ""))
+
+		r.Disconnect(event.Disconnection{Tenant: "c2", Subject: "9"}, now)
+		r.Disconnect(event.Disconnection{Tenant: "c2", Session: "one"}, now)
+		one.stays(t)
+		r.Disconnect(event.Disconnection{Tenant: "c1", Session: "one"}, now)
+		require.Equal(t, Disconnected, <-one.ended)
+		require.Equal(t, []string{"live 1-0", "goaway disconnected in 0s at 1-0"}, one.heard())
+		two.stays(t)
+		r.Disconnect(event.Disconnection{Tenant: "c1", Subject: "9"}, now)
+		require.Equal(t, Disconnected, <-two.ended)
+		for _, g := range []*guest{eight, wide, young} {
+			g.stays(t)
+		}
+		r.Disconnect(event.Disconnection{Subject: "9"}, now)
+		require.Equal(t, Disconnected, <-wide.ended)
+		eight.stays(t)
+		young.stays(t)
+	})
+}
+
+func TestRegistry_Check(t *testing.T) {
+	t.Parallel()
+	r := NewRegistry(prometheus.NewRegistry())
+	require.NoError(t, r.Check(branch()))
+	expired := branch()
+	expired.Expires = time.Now()
+	require.Equal(t, problem.TokenExpired, problem.From(r.Check(expired)).Code)
+	var revoked atomic.Bool
+	r.Revoked = func(access.Grant) bool { return revoked.Load() }
+	require.NoError(t, r.Check(branch()))
+	revoked.Store(true)
+	require.Equal(t, problem.TokenRevoked, problem.From(r.Check(branch())).Code)
+}
+
+// The end of a token is foretold, in time and once for each end.
+func TestSession_ForetellsTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		age, left, warned time.Duration // of the token when the session begins; after it began
+	}{
+		"a minute before":                         {0, time.Hour, 59 * time.Minute},
+		"at once when less is left":               {time.Hour, 50 * time.Second, 0},
+		"at half of a short life":                 {0, 40 * time.Second, 20 * time.Second},
+		"at half, when that is over, at once":     {30 * time.Second, 10 * time.Second, 0},
+		"at half of what is left, if it is young": {10 * time.Second, 30 * time.Second, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				r := run(t, newFeed(), func(c *Config) {
+					c.Grant.IssuedAt, c.Grant.Expires = begin.Add(-test.age), begin.Add(test.left)
+					c.Heartbeat = 3 * time.Hour // so that the token alone wakes it
+				})
+				require.Equal(t, TokenExpired, <-r.ended)
+				word := "expiring at " + test.left.String()
+				r.sink.mu.Lock()
+				count := 0
+				for _, w := range r.words {
+					if w == word {
+						count++
+					}
+				}
+				r.sink.mu.Unlock()
+				require.Equal(t, 1, count)
+				at := r.heardAt()
+				require.Equal(t, test.warned, at[word])
+				require.Equal(t, test.left, at["goaway token_expired in 0s at 1-0"])
+			})
+		})
+	}
+}
+
+// A client that brings the same token again, or one that ends as soon, is not
+// warned again and again.
+func TestSession_ForetellsEachEndOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		grant := branch()
+		grant.IssuedAt, grant.Expires = begin, begin.Add(10*time.Minute)
+		r := run(t, newFeed(), func(c *Config) { c.Grant, c.Heartbeat = grant, 3*time.Hour })
+		pass(9*time.Minute + time.Second)
+		require.Equal(t, []string{"live 1-0", "expiring at 10m0s"}, r.heard())
+		r.Do(func() error { r.Renew(grant); return nil })
+		require.Empty(t, r.heard())
+		grant.IssuedAt, grant.Expires = time.Now(), time.Now().Add(10*time.Minute)
+		r.Do(func() error { r.Renew(grant); return nil })
+		pass(9*time.Minute - time.Second)
+		require.Empty(t, r.heard())
+		pass(time.Second)
+		require.Equal(t, []string{"expiring at 19m1s"}, r.heard())
+		require.Equal(t, TokenExpired, <-r.ended)
+	})
+}
