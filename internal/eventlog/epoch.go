@@ -78,6 +78,9 @@ func (l *Log) Forsake(ctx context.Context, loss event.Loss) (bool, error) {
 // OpenEpoch begins a new epoch behind the present end of the log, for a reason
 // that people read, and returns it. Its first event tells who did it.
 func (l *Log) OpenEpoch(ctx context.Context, reason, actor string) (event.Epoch, error) {
+	if err := MakePartitions(ctx, l.pool); err != nil { // the event needs one, and perhaps no instance runs
+		return event.Epoch{}, err
+	}
 	number, err := l.sql.EpochNew(ctx, l.pool, db.EpochNewParams{Reason: reason, Actor: actor})
 	if err != nil {
 		return event.Epoch{}, explainOrder("opening an epoch", err)

@@ -176,6 +176,7 @@ func aboveTheTip(t *testing.T, dial Dialer) {
 			require.Equal(t, tip, r.position(t), cursor)
 		}
 		publish(t, i, service, alert("branch:b1", "and goes on"))
+		i.Reach(t, tip+1) // what is live is what the instance has read
 	}
 }
 
