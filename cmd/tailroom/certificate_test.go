@@ -14,7 +14,7 @@ import (
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-// A database that cannot prove who it is is not spoken to, by whatever way it
+// A database is not spoken to unless it can prove who it is, by whatever way it
 // is given, and the error says what to do.
 func TestDatabase_IsVerified(t *testing.T) {
 	t.Parallel()

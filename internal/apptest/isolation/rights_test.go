@@ -203,9 +203,9 @@ func TestRights(t *testing.T) {
 			dsn := pgtest.Database(t)
 			i := apptest.Start(t, dsn, test.environ...)
 			list := holders(t, test.names)
-			t.Run("reading", func(t *testing.T) { testReading(t, i, dsn, list) })
-			t.Run("publishing", func(t *testing.T) { testPublishing(t, i, list) })
-			t.Run("addressing", func(t *testing.T) { testAddressing(t, i, list) })
+			testReading(t, i, dsn, list)
+			testPublishing(t, i, list)
+			testAddressing(t, i, list)
 		})
 	}
 }
