@@ -29,7 +29,7 @@ const (
 	// pollTimeout bounds a look at the table. It is short, because a connection
 	// that is dead must not hold up the next try when the log is back.
 	pollTimeout = time.Second
-	// loadTimeout bounds the reading of the whole table.
+	// loadTimeout bounds the reading of the whole table, and the first look.
 	loadTimeout = 30 * time.Second
 	// reloadPeriod is after how long the table is read anew, to forget what is
 	// not in it any more.
@@ -71,7 +71,7 @@ func New(ctx context.Context, log Log, changed func(), reg prometheus.Registerer
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tailroom_revocations", Help: "Revocations that this instance knows.",
 	}, func() float64 { return float64(w.known.Len()) })
-	if err := w.Refresh(ctx); err != nil {
+	if err := w.refresh(ctx, loadTimeout); err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -126,10 +126,12 @@ func (w *Watch) Run(ctx context.Context) error {
 }
 
 // Refresh reads what the log has revoked since the last time.
-func (w *Watch) Refresh(ctx context.Context) error {
+func (w *Watch) Refresh(ctx context.Context) error { return w.refresh(ctx, pollTimeout) }
+
+func (w *Watch) refresh(ctx context.Context, timeout time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	lookCtx, cancel := context.WithTimeout(ctx, pollTimeout)
+	lookCtx, cancel := context.WithTimeout(ctx, timeout)
 	epoch, newest, err := w.log.RevocationState(lookCtx)
 	cancel()
 	switch {
