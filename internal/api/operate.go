@@ -130,9 +130,9 @@ func (a *api) order(w http.ResponseWriter, r *http.Request, other string, more .
 	}, body, nil
 }
 
-// strictly reads a JSON object. A field that is not allowed is an error: with a
+// strictly reads an order, a JSON object. A field that is not allowed is an error: with a
 // slip of the pen, an order would mean more than was meant.
-func strictly(raw []byte, to any, allowed []string) error {
+func strictly(raw []byte, to *order, allowed []string) error {
 	var fields map[string]json.RawMessage
 	if !json.Valid(raw) || !utf8.Valid(raw) {
 		return invalidJSON(raw)

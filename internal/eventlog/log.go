@@ -166,7 +166,9 @@ type Lookup struct {
 func (l *Log) Get(ctx context.Context, want Lookup) (*event.Entry, error) {
 	var rows []db.EventGetByIDRow
 	err := l.turn(ctx, want.Tenant, func() (err error) {
-		rows, err = l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant})
+		rows, err = l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{
+			ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant,
+		})
 		return err
 	})
 	if err != nil {

@@ -108,7 +108,9 @@ func TestGate_GivingUp(t *testing.T) {
 				}
 				if g.Enter(ctx, company) == nil {
 					now := inside.Add(1)
-					for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+					old := most.Load()
+					for now > old && !most.CompareAndSwap(old, now) {
+						old = most.Load()
 					}
 					inside.Add(-1)
 					g.Leave(company)

@@ -148,6 +148,6 @@ func counted(conn net.Conn) *Conn {
 	if tls, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = tls.NetConn()
 	}
-	c, _ := conn.(*Conn) //nolint:errcheck // nil when it is none of ours
+	c, _ := conn.(*Conn) // nil when it is none of ours
 	return c
 }

@@ -68,18 +68,19 @@ platform-c2      forbidden  forbidden  EF                 EF         EF
 platform-branch  forbidden  forbidden  ADG                ADG        ADG
 `
 
-// Who reads the event that tells of the redaction of A.
+// Who reads the event that tells of the redaction of A: operators of the whole
+// company, or of all.
 const readsSystem = `
 company          no  no  no  no  yes
 own-named        no  no  no  no  yes
 foreign-named    no  no  no  no  no
-branch           no  no  no  no  yes
-branches         no  no  no  no  yes
-no-branch        no  no  no  no  yes
+branch           no  no  no  no  no
+branches         no  no  no  no  no
+no-branch        no  no  no  no  no
 platform         no  no  no  no  yes
 platform-c1      no  no  no  no  yes
 platform-c2      no  no  no  no  no
-platform-branch  no  no  no  no  yes
+platform-branch  no  no  no  no  no
 `
 
 // Who gets the catalogue, which is of no company.
