@@ -28,7 +28,8 @@ func ParseProxies(list string) (Proxies, error) {
 			}
 		}
 		if err != nil || prefix.Addr().Is4In6() {
-			return Proxies{}, fmt.Errorf("%q is neither an address nor a network: want one such as 10.0.0.1, 10.0.0.0/8 or 2001:db8::/32", entry)
+			return Proxies{}, fmt.Errorf(
+				"%q is neither an address nor a network: want one such as 10.0.0.1, 10.0.0.0/8 or 2001:db8::/32", entry)
 		}
 		p.trusted = append(p.trusted, prefix.Masked())
 	}

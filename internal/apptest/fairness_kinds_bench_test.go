@@ -51,8 +51,11 @@ func BenchmarkFairnessOf(b *testing.B) {
 		}
 	}
 	for _, d := range []doing{
-		{"publish", 20, openPublisher}, {"frame", 20, openPings}, {"hello", 20, openHellos},
-		{"history", 20, openHistory}, {"cold-resume", 10, openResumes},
+		{"publish", 20, openPublisher},
+		{"frame", 20, openPings},
+		{"hello", 20, openHellos},
+		{"history", 20, openHistory},
+		{"cold-resume", 10, openResumes},
 	} {
 		b.Run(d.name, func(b *testing.B) {
 			quiet, loud := apptest.Token(b, access.Web, "quiet", "b7"), apptest.Token(b, access.Web, "loud", "b7")
