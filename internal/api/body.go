@@ -23,7 +23,9 @@ func (a *api) bounded(next http.Handler) http.Handler {
 		if r.Body != http.NoBody {
 			b := &body{ReadCloser: r.Body, conn: http.NewResponseController(w), within: a.BodyTime}
 			b.expect()
-			r.Body = b
+			bounded := *r // the server asks its own about a body that is left
+			bounded.Body = b
+			r = &bounded
 		}
 		next.ServeHTTP(w, r)
 	})
