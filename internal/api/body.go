@@ -39,7 +39,7 @@ func expectMore(r *http.Request) {
 }
 
 // body has a deadline until it has come to its end. From there on the server
-// reads, to see whether the client is still there.
+// reads, without one, to see whether the client is still there.
 type body struct {
 	io.ReadCloser
 	conn   *http.ResponseController
@@ -56,10 +56,7 @@ func (b *body) expect() {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) && !b.ended {
-		b.ended = true
-		_ = b.conn.SetReadDeadline(time.Time{})
-	}
+	b.ended = b.ended || errors.Is(err, io.EOF)
 	return n, err
 }
 
