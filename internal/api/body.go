@@ -23,7 +23,9 @@ func (a *api) bounded(next http.Handler) http.Handler {
 		if r.Body != http.NoBody {
 			b := &body{ReadCloser: r.Body, conn: http.NewResponseController(w), within: a.BodyTime}
 			b.expect()
-			r.Body = b
+			bounded := *r // the server asks its own about a body that is left
+			bounded.Body = b
+			r = &bounded
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -37,7 +39,7 @@ func expectMore(r *http.Request) {
 }
 
 // body has a deadline until it has come to its end. From there on the server
-// reads, to see whether the client is still there.
+// reads, without one, to see whether the client is still there.
 type body struct {
 	io.ReadCloser
 	conn   *http.ResponseController
@@ -54,10 +56,7 @@ func (b *body) expect() {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) && !b.ended {
-		b.ended = true
-		_ = b.conn.SetReadDeadline(time.Time{})
-	}
+	b.ended = b.ended || errors.Is(err, io.EOF)
 	return n, err
 }
 

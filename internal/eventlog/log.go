@@ -164,11 +164,10 @@ type Lookup struct {
 // idempotency window; of several the newest is returned. The error is
 // ErrNotFound when there is none.
 func (l *Log) Get(ctx context.Context, want Lookup) (*event.Entry, error) {
+	params := db.EventGetByIDParams{ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant}
 	var rows []db.EventGetByIDRow
 	err := l.turn(ctx, want.Tenant, func() (err error) {
-		rows, err = l.sql.EventGetByID(ctx, l.pool, db.EventGetByIDParams{
-			ID: pgtype.UUID{Bytes: want.ID, Valid: true}, Tenant: want.Tenant,
-		})
+		rows, err = l.sql.EventGetByID(ctx, l.pool, params)
 		return err
 	})
 	if err != nil {

@@ -148,6 +148,8 @@ func counted(conn net.Conn) *Conn {
 	if tls, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = tls.NetConn()
 	}
-	c, _ := conn.(*Conn) // nil when it is none of ours
-	return c
+	if c, ok := conn.(*Conn); ok {
+		return c
+	}
+	return nil
 }

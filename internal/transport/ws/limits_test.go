@@ -139,7 +139,7 @@ func TestSessions_PerCompany(t *testing.T) {
 	// ends makes room.
 	bad := i.Dial(t)
 	bad.Send(t, `{"type":"hello","token":"`+apptest.Token(t, access.Web, "c2", "b1")+`","cursor":"x"}`)
-	_ = bad.Closed(t)
+	require.EqualValues(t, 4106, bad.Closed(t).Code)
 	welcomed := func(token string) func() bool {
 		return func() bool {
 			s := i.Dial(t)
@@ -333,6 +333,6 @@ func TestMessage_ThatNeverEnds(t *testing.T) {
 func TestHello_TimeoutIsCounted(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1, "TAILROOM_HELLO_TIMEOUT=50ms")[0]
-	_ = i.Dial(t).Closed(t)
+	require.EqualValues(t, 4003, i.Dial(t).Closed(t).Code)
 	require.EqualValues(t, 1, limited(t, i, "hello_timeout"))
 }
