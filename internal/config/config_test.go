@@ -121,6 +121,8 @@ func TestLoadRefuses(t *testing.T) {
 		"no such file":       {nil, []string{"--jwt-secret-file=/does/not/exist"}, "--jwt-secret-file: open /does/not/exist"},
 		"empty file":         {[]string{"DATABASE_URL_FILE=" + file(t, "\n")}, nil, "DATABASE_URL_FILE: the file is empty"},
 		"event over message": {[]string{"TAILROOM_MAX_MESSAGE_BYTES=2KB"}, nil, "no message could hold"},
+		"TLS without a key":  {[]string{"TLS_CERT_FILE=cert.pem"}, nil, "TLS_CERT_FILE is set without TLS_KEY_FILE"},
+		"TLS, a key alone":   {nil, []string{"--tls-key-file=key.pem"}, "TLS_KEY_FILE is set without TLS_CERT_FILE"},
 		"event over window":  {[]string{"TAILROOM_WINDOW_BYTES=64KiB"}, nil, "the window could not hold"},
 		"misspelt": {
 			[]string{"TAILROOM_WINDOW_BYTE=1"},
