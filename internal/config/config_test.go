@@ -139,6 +139,8 @@ func TestLoadRefuses(t *testing.T) {
 		"no connections":     {[]string{"TAILROOM_MAX_CONNECTIONS=-1"}, nil, `want auto or a number`},
 		"proxy by name":      {[]string{"TRUSTED_PROXIES=proxy"}, nil, `"proxy" is neither an address nor a network`},
 		"event over message": {[]string{"TAILROOM_MAX_MESSAGE_BYTES=2KB"}, nil, "no message could hold"},
+		"TLS without a key":  {[]string{"TLS_CERT_FILE=cert.pem"}, nil, "TLS_CERT_FILE is set without TLS_KEY_FILE"},
+		"TLS, a key alone":   {nil, []string{"--tls-key-file=key.pem"}, "TLS_KEY_FILE is set without TLS_CERT_FILE"},
 		"event over window":  {[]string{"TAILROOM_WINDOW_BYTES=64KiB"}, nil, "the window could not hold"},
 		"misspelt": {
 			[]string{"TAILROOM_WINDOW_BYTE=1"},
