@@ -53,7 +53,7 @@ func BenchmarkFairnessOf(b *testing.B) {
 	for _, d := range []doing{
 		{"publish", 20, openPublisher},
 		{"frame", 20, openPings},
-		{"hello", 20, openHellos},
+		{"hello", 10, openHellos},
 		{"history", 20, openHistory},
 		{"cold-resume", 10, openResumes},
 	} {

@@ -55,6 +55,11 @@ func (g *Gate) Enter(ctx context.Context, company string) error {
 func (g *Gate) Leave(company string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.leave(company)
+}
+
+// leave is for who holds mu, as is admit.
+func (g *Gate) leave(company string) {
 	g.free++
 	if g.inside[company]--; g.inside[company] == 0 {
 		delete(g.inside, company)
@@ -74,7 +79,6 @@ func (g *Gate) Leave(company string) {
 	}
 }
 
-// admit is for who holds mu.
 func (g *Gate) admit(company string) {
 	g.free--
 	g.inside[company]++
@@ -83,16 +87,15 @@ func (g *Gate) admit(company string) {
 // giveUp ends a wait. If its turn has come meanwhile, the next one's comes.
 func (g *Gate) giveUp(company string, turn chan struct{}) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	i := slices.Index(g.waiting[company], turn)
-	if i >= 0 {
-		g.waiting[company] = slices.Delete(g.waiting[company], i, i+1)
-		if len(g.waiting[company]) == 0 {
-			delete(g.waiting, company)
-			g.turns = slices.DeleteFunc(g.turns, func(c string) bool { return c == company })
-		}
-	}
-	g.mu.Unlock()
 	if i < 0 {
-		g.Leave(company)
+		g.leave(company)
+		return
+	}
+	g.waiting[company] = slices.Delete(g.waiting[company], i, i+1)
+	if len(g.waiting[company]) == 0 {
+		delete(g.waiting, company)
+		g.turns = slices.DeleteFunc(g.turns, func(c string) bool { return c == company })
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -91,7 +92,29 @@ func TestGate_Share(t *testing.T) {
 	})
 }
 
-// Who gives up is out of the queue, also when his turn comes at that moment.
+// Who has given up when his turn comes does not keep the place.
+func TestGate_TurnOfWhoGaveUp(t *testing.T) {
+	t.Parallel()
+	g := NewGate(1, 1)
+	require.NoError(t, g.Enter(t.Context(), "c1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan error)
+	go func() { gaveUp <- g.Enter(ctx, "c2") }()
+	require.Eventually(t, func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.turns) == 1
+	}, 10*time.Second, time.Millisecond)
+	g.mu.Lock()
+	cancel()
+	g.leave("c1")
+	require.Equal(t, 1, g.inside["c2"], "its turn has come")
+	g.mu.Unlock()
+	require.ErrorIs(t, <-gaveUp, context.Canceled)
+	require.Equal(t, 1, g.free)
+}
+
+// Who gives up is out of the queue.
 func TestGate_GivingUp(t *testing.T) {
 	t.Parallel()
 	const places, share = 3, 2
