@@ -33,7 +33,7 @@ func New(pool *pgxpool.Pool) *Log { return &Log{pool: pool, sql: db.New()} }
 func NewShared(pool *pgxpool.Pool) *Log {
 	conns := int(pool.Config().MaxConns)
 	l := New(pool)
-	l.gate = fair.NewGate(conns, max(conns/2, 1))
+	l.gate = fair.NewGate(conns, max(conns/4, 1))
 	return l
 }
 
