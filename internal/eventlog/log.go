@@ -29,7 +29,8 @@ type Log struct {
 func New(pool *pgxpool.Pool) *Log { return &Log{pool: pool, sql: db.New()} }
 
 // NewShared returns a Log whose List and Get share out the connections of pool
-// among the tenants: none has more than half of them.
+// among the tenants: none has more than a quarter of them, because what it does
+// with more is taken from the processors that the others wait for.
 func NewShared(pool *pgxpool.Pool) *Log {
 	conns := int(pool.Config().MaxConns)
 	l := New(pool)
