@@ -14,7 +14,9 @@ import (
 const (
 	// ticketType is the typ of a ticket's header. Its key is another than any
 	// token's; the type holds even if somebody gives both the same.
-	ticketType   = "tailroom-ticket+jwt"
+	ticketType = "tailroom-ticket+jwt"
+	// ticketKey is the field of its header that names the key of its token.
+	ticketKey    = "key"
 	ticketCookie = "tailroom_ticket"
 	ticketPath   = "/v1/stream"
 	// maxCookie is how long a cookie's name and value may be together: browsers
@@ -22,11 +24,19 @@ const (
 	maxCookie = 4096
 )
 
-// Ticket exchanges a token for a ticket: the same claims, signed by the
-// cluster. It is good for as long and for the same, as long as nothing else
-// would refuse the token.
+// Ticket exchanges a token for a ticket: the same claims and the name of the
+// key that has signed them, signed by the cluster. It is good for as long and
+// for the same, as long as nothing else would refuse the token.
 func (v *Verifier) Ticket(token string) (ticket string, grant Grant, err error) {
-	c, grant, err := v.believe(token, v.tokens, "")
+	parsed, err := v.tokens.open(token)
+	if err != nil {
+		return "", Grant{}, err
+	}
+	c, grant, err := v.weigh(parsed, "")
+	if err != nil {
+		return "", Grant{}, err
+	}
+	signer, err := v.tokens.signer(parsed)
 	if err != nil {
 		return "", Grant{}, err
 	}
@@ -34,8 +44,8 @@ func (v *Verifier) Ticket(token string) (ticket string, grant Grant, err error) 
 		return "", Grant{}, problem.New(problem.Unavailable, "this server has no key to sign tickets with: CLUSTER_SECRET")
 	}
 	signed := jwt.NewWithClaims(jwt.SigningMethodHS256, c.raw())
-	signed.Header["typ"] = ticketType
-	if ticket, err = signed.SignedString(v.tickets.secrets[0]); err != nil {
+	signed.Header["typ"], signed.Header[ticketKey] = ticketType, signer
+	if ticket, err = signed.SignedString(v.tickets.secrets[0].key); err != nil {
 		return "", Grant{}, err
 	}
 	if len(ticketCookie)+len(ticket) > maxCookie {
@@ -46,7 +56,8 @@ func (v *Verifier) Ticket(token string) (ticket string, grant Grant, err error) 
 	return ticket, grant, nil
 }
 
-// VerifyTicket returns what the ticket allows, as Verify does for a token.
+// VerifyTicket returns what the ticket allows, as Verify does for its token:
+// the key that has signed that must be believed still.
 func (v *Verifier) VerifyTicket(ticket string) (Grant, error) {
 	_, grant, err := v.believe(ticket, v.tickets, ticketType)
 	return grant, err

@@ -123,7 +123,7 @@ func TestTicketsAreNoTokens(t *testing.T) {
 	same := ticketing(clusterSecret, func(c *VerifierConfig) { c.Secrets = c.Tickets })
 	_, err = same.Verify(ticket)
 	requireProblem(t, err, problem.Unauthenticated, "a ticket is no token")
-	_, err = same.VerifyTicket(sign(t, jwt.SigningMethodHS256, same.tickets.secrets[0], with(nil)))
+	_, err = same.VerifyTicket(sign(t, jwt.SigningMethodHS256, same.tickets.secrets[0].key, with(nil)))
 	requireProblem(t, err, problem.Unauthenticated, "a ticket is no token")
 }
 
