@@ -66,20 +66,26 @@ func (v *Verifier) VerifyTicket(ticket string) (Grant, error) {
 // StreamGrant is what a request for the stream may: by its token or, without
 // an Authorization header, by the ticket in its cookie.
 func (v *Verifier) StreamGrant(r *http.Request) (Grant, error) {
-	cookie, err := r.Cookie(ticketCookie)
-	if err != nil || r.Header.Get("Authorization") != "" {
+	cookies := r.CookiesNamed(ticketCookie)
+	if len(cookies) == 0 || r.Header.Get("Authorization") != "" {
 		token, err := BearerToken(r)
 		if err != nil {
 			return Grant{}, err
 		}
 		return v.Verify(token)
 	}
+	// A page of a sibling domain can set a cookie for the domain above, and the
+	// order in which the two come says nothing.
+	if len(cookies) > 1 {
+		return Grant{}, refuse("there is more than one cookie " + ticketCookie + ", of which this server has set one at most: " +
+			"remove those of the domain above, or send Authorization: Bearer and the token")
+	}
 	// A foreign page that asks for the stream as if it were an image: browsers
 	// then send the cookie and no origin.
 	if r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return Grant{}, problem.New(problem.Forbidden, "the page that asks does not say which it is")
 	}
-	return v.VerifyTicket(cookie.Value)
+	return v.VerifyTicket(cookies[0].Value)
 }
 
 // TicketCookie is the cookie that holds a ticket until it expires. secure says

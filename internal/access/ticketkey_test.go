@@ -1,6 +1,7 @@
 package access
 
 import (
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -173,9 +174,7 @@ func TestTicketsNameTheirKey(t *testing.T) {
 	forge := func(header map[string]any) string {
 		ticket := jwt.NewWithClaims(jwt.SigningMethodHS256, with(nil))
 		ticket.Header["typ"] = ticketType
-		for name, value := range header {
-			ticket.Header[name] = value
-		}
+		maps.Copy(ticket.Header, header)
 		text, err := ticket.SignedString(v.tickets.secrets[0].key)
 		require.NoError(t, err)
 		return text
