@@ -12,8 +12,8 @@ type Purpose string
 // Tickets is the purpose of the keys that sign the cookies of browsers.
 const Tickets Purpose = "ticket"
 
-// clusterKey is the length of a derived key, in bytes.
-const clusterKey = sha256.Size
+// derivedKey is the length of a derived key, in bytes.
+const derivedKey = sha256.Size
 
 // Cluster derives the keys that instances share, for what they hand to each
 // other and to clients. The zero Cluster has none.
@@ -41,11 +41,16 @@ func (c Cluster) Keys(p Purpose) [][]byte {
 		if WeakSecret(secret) {
 			continue
 		}
-		key, err := hkdf.Key(sha256.New, secret, nil, c.label+string(p), clusterKey)
-		if err != nil {
-			panic("access: HKDF: " + err.Error()) // only for a length that it cannot make
-		}
-		keys = append(keys, key)
+		keys = append(keys, derive(secret, c.label+string(p)))
 	}
 	return keys
+}
+
+// derive is HKDF-SHA256. No two purposes of a secret have the same info.
+func derive(secret []byte, info string) []byte {
+	key, err := hkdf.Key(sha256.New, secret, nil, info, derivedKey)
+	if err != nil {
+		panic("access: HKDF: " + err.Error()) // only for a length that it cannot make
+	}
+	return key
 }

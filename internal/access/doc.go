@@ -13,7 +13,7 @@
 //	rights.go   the table of what each role may do
 //	narrow.go   what a client says of itself beside its token
 //	token.go    Verifier: token to Grant; the token of a request
-//	key.go      keys: which are strong enough, and for what
+//	key.go      keys: which are strong enough, for what, and their names
 //	keyring.go  the keys that may have signed a token, and its verification
 //	keyfile.go  public keys from a PEM file
 //	keyset.go   public keys from a JWK Set

@@ -78,7 +78,7 @@ func FuzzTicketForged(f *testing.F) {
 	f.Add(good)
 	f.Add(text)
 	f.Add(signed(f, nil))
-	f.Add(sign(f, jwt.SigningMethodHS256, v.tickets.secrets[0], with(nil)))
+	f.Add(sign(f, jwt.SigningMethodHS256, v.tickets.secrets[0].key, with(nil)))
 	f.Add(sign(f, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, with(nil)))
 	f.Fuzz(func(t *testing.T, ticket string) {
 		g, err := v.VerifyTicket(ticket)

@@ -2,6 +2,7 @@ package access
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -17,7 +18,7 @@ var (
 // taken follows from what is in it, never from the token: HS256 is verified
 // with secrets alone, and each of the others with public keys of its own type.
 type keyring struct {
-	secrets [][]byte // of HS256
+	secrets []verifyKey // of HS256
 	public  []PublicKey
 	set     *KeySet // the keys of an issuer, or nil
 	parser  *jwt.Parser
@@ -29,7 +30,7 @@ func newKeyring(secrets [][]byte, public []PublicKey, set *KeySet) *keyring {
 	k := &keyring{public: public, set: set}
 	for _, secret := range secrets {
 		if !WeakSecret(secret) {
-			k.secrets = append(k.secrets, secret)
+			k.secrets = append(k.secrets, secretKey(secret))
 		}
 	}
 	k.parser = jwt.NewParser(
@@ -77,9 +78,13 @@ func (k *keyring) open(token string) (*jwt.Token, error) {
 func (k *keyring) try(token string) (_ *jwt.Token, seen int64, _ error) {
 	var found, unknown bool
 	parsed, err := k.parser.Parse(token, func(t *jwt.Token) (any, error) {
+		var list []verifyKey
+		list, unknown, seen = k.candidates(t)
+		found = len(list) > 0
 		keys := jwt.VerificationKeySet{}
-		keys.Keys, unknown, seen = k.candidates(t)
-		found = len(keys.Keys) > 0
+		for _, key := range list {
+			keys.Keys = append(keys.Keys, key.key)
+		}
 		return keys, nil
 	})
 	switch {
@@ -94,13 +99,10 @@ func (k *keyring) try(token string) (_ *jwt.Token, seen int64, _ error) {
 // candidates are the keys that may have signed a token of one of the ring's
 // algorithms, and whether its kid names another that the set lacked when it was
 // seen.
-func (k *keyring) candidates(t *jwt.Token) (list []jwt.VerificationKey, unknown bool, seen int64) {
+func (k *keyring) candidates(t *jwt.Token) (list []verifyKey, unknown bool, seen int64) {
 	algorithm := t.Method.Alg()
 	if algorithm == jwt.SigningMethodHS256.Alg() {
-		for _, secret := range k.secrets {
-			list = append(list, secret)
-		}
-		return list, false, 0
+		return k.secrets, false, 0
 	}
 	id, _ := t.Header["kid"].(string)
 	list, _ = find(k.public, algorithm, id)
@@ -111,6 +113,47 @@ func (k *keyring) candidates(t *jwt.Token) (list []jwt.VerificationKey, unknown 
 	more, known := find(keys, algorithm, id)
 	list = append(list, more...)
 	return list, keys == nil || !known, seen
+}
+
+// signer is the name of the key that has signed a token, which open returned.
+func (k *keyring) signer(t *jwt.Token) (name string, err error) {
+	list, _, _ := k.candidates(t)
+	text := t.Raw[:strings.LastIndexByte(t.Raw, '.')]
+	for _, key := range list {
+		if t.Method.Verify(text, t.Signature, key.key) == nil {
+			return key.name, nil
+		}
+	}
+	return "", k.disbelieve(errUnknownKey) // it has just gone
+}
+
+// holds returns nil if a key of the ring has the name. The issuer's set is
+// loaded anew for one that it may have by now, as for a token.
+func (k *keyring) holds(name string) error {
+	known, seen := k.has(name)
+	if !known && k.set != nil && !ofSecret(name) {
+		err := k.set.renew(seen, func() bool { known, _ := k.has(name); return known })
+		if err != nil {
+			return err
+		}
+		known, _ = k.has(name)
+	}
+	if !known {
+		return refuse("the ticket is good no longer, because the key of its token is not believed any more: get another one")
+	}
+	return nil
+}
+
+// has reports whether a key has the name, and when the set was seen.
+func (k *keyring) has(name string) (known bool, seen int64) {
+	public := func(key PublicKey) bool { return key.name == name }
+	known = slices.ContainsFunc(k.public, public) ||
+		slices.ContainsFunc(k.secrets, func(key verifyKey) bool { return key.name == name })
+	if k.set == nil {
+		return known, 0
+	}
+	keys, seen := k.set.keys()
+	return known || slices.ContainsFunc(keys, public), seen
 }
 
 // disbelieve says why a token's form or signature was refused.

@@ -14,7 +14,9 @@ import (
 const (
 	// ticketType is the typ of a ticket's header. Its key is another than any
 	// token's; the type holds even if somebody gives both the same.
-	ticketType   = "tailroom-ticket+jwt"
+	ticketType = "tailroom-ticket+jwt"
+	// ticketKey is the field of its header that names the key of its token.
+	ticketKey    = "key"
 	ticketCookie = "tailroom_ticket"
 	ticketPath   = "/v1/stream"
 	// maxCookie is how long a cookie's name and value may be together: browsers
@@ -22,11 +24,19 @@ const (
 	maxCookie = 4096
 )
 
-// Ticket exchanges a token for a ticket: the same claims, signed by the
-// cluster. It is good for as long and for the same, as long as nothing else
-// would refuse the token.
+// Ticket exchanges a token for a ticket: the same claims and the name of the
+// key that has signed them, signed by the cluster. It is good for as long and
+// for the same, as long as nothing else would refuse the token.
 func (v *Verifier) Ticket(token string) (ticket string, grant Grant, err error) {
-	c, grant, err := v.believe(token, v.tokens, "")
+	parsed, err := v.tokens.open(token)
+	if err != nil {
+		return "", Grant{}, err
+	}
+	c, grant, err := v.weigh(parsed, "")
+	if err != nil {
+		return "", Grant{}, err
+	}
+	signer, err := v.tokens.signer(parsed)
 	if err != nil {
 		return "", Grant{}, err
 	}
@@ -34,8 +44,8 @@ func (v *Verifier) Ticket(token string) (ticket string, grant Grant, err error) 
 		return "", Grant{}, problem.New(problem.Unavailable, "this server has no key to sign tickets with: CLUSTER_SECRET")
 	}
 	signed := jwt.NewWithClaims(jwt.SigningMethodHS256, c.raw())
-	signed.Header["typ"] = ticketType
-	if ticket, err = signed.SignedString(v.tickets.secrets[0]); err != nil {
+	signed.Header["typ"], signed.Header[ticketKey] = ticketType, signer
+	if ticket, err = signed.SignedString(v.tickets.secrets[0].key); err != nil {
 		return "", Grant{}, err
 	}
 	if len(ticketCookie)+len(ticket) > maxCookie {
@@ -46,7 +56,8 @@ func (v *Verifier) Ticket(token string) (ticket string, grant Grant, err error) 
 	return ticket, grant, nil
 }
 
-// VerifyTicket returns what the ticket allows, as Verify does for a token.
+// VerifyTicket returns what the ticket allows, as Verify does for its token:
+// the key that has signed that must be believed still.
 func (v *Verifier) VerifyTicket(ticket string) (Grant, error) {
 	_, grant, err := v.believe(ticket, v.tickets, ticketType)
 	return grant, err
@@ -55,20 +66,26 @@ func (v *Verifier) VerifyTicket(ticket string) (Grant, error) {
 // StreamGrant is what a request for the stream may: by its token or, without
 // an Authorization header, by the ticket in its cookie.
 func (v *Verifier) StreamGrant(r *http.Request) (Grant, error) {
-	cookie, err := r.Cookie(ticketCookie)
-	if err != nil || r.Header.Get("Authorization") != "" {
+	cookies := r.CookiesNamed(ticketCookie)
+	if len(cookies) == 0 || r.Header.Get("Authorization") != "" {
 		token, err := BearerToken(r)
 		if err != nil {
 			return Grant{}, err
 		}
 		return v.Verify(token)
 	}
+	// A page of a sibling domain can set a cookie for the domain above, and the
+	// order in which the two come says nothing.
+	if len(cookies) > 1 {
+		return Grant{}, refuse("there is more than one cookie " + ticketCookie + ", of which this server has set one at most: " +
+			"remove those of the domain above, or send Authorization: Bearer and the token")
+	}
 	// A foreign page that asks for the stream as if it were an image: browsers
 	// then send the cookie and no origin.
 	if r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return Grant{}, problem.New(problem.Forbidden, "the page that asks does not say which it is")
 	}
-	return v.VerifyTicket(cookie.Value)
+	return v.VerifyTicket(cookies[0].Value)
 }
 
 // TicketCookie is the cookie that holds a ticket until it expires. secure says

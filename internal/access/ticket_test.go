@@ -123,7 +123,7 @@ func TestTicketsAreNoTokens(t *testing.T) {
 	same := ticketing(clusterSecret, func(c *VerifierConfig) { c.Secrets = c.Tickets })
 	_, err = same.Verify(ticket)
 	requireProblem(t, err, problem.Unauthenticated, "a ticket is no token")
-	_, err = same.VerifyTicket(sign(t, jwt.SigningMethodHS256, same.tickets.secrets[0], with(nil)))
+	_, err = same.VerifyTicket(sign(t, jwt.SigningMethodHS256, same.tickets.secrets[0].key, with(nil)))
 	requireProblem(t, err, problem.Unauthenticated, "a ticket is no token")
 }
 
@@ -204,10 +204,14 @@ func TestStreamGrant(t *testing.T) {
 	token := signed(t, nil)
 	ticket, grant, err := v.Ticket(token)
 	require.NoError(t, err)
+	planted := ticket + "; other=1; " + ticketCookie + "=" + ticket
 	for name, test := range map[string]struct {
 		authorization, cookie, origin, site string
 		detail                              string // "" is granted
 	}{
+		"two tickets":                {"", planted, "", "", "more than one cookie tailroom_ticket"},
+		"two tickets and a token":    {"Bearer " + token, planted, "", "", ""},
+		"another cookie":             {"", ticket + "; tailroom_ticket2=x; Tailroom_ticket=x", "", "", ""},
 		"a token":                    {"Bearer " + token, "", "", "", ""},
 		"a ticket":                   {"", ticket, "", "", ""},
 		"neither":                    {"", "", "", "", "there is no token"},
@@ -229,7 +233,7 @@ func TestStreamGrant(t *testing.T) {
 			}
 		}
 		if test.cookie != "" {
-			r.AddCookie(&http.Cookie{Name: ticketCookie, Value: test.cookie})
+			r.Header.Set("Cookie", ticketCookie+"="+test.cookie)
 		}
 		got, err := v.StreamGrant(r)
 		if test.detail == "" {
@@ -241,5 +245,14 @@ func TestStreamGrant(t *testing.T) {
 		require.ErrorAs(t, err, &p, name)
 		require.Contains(t, p.Detail, test.detail, name)
 		require.Zero(t, got)
+	}
+
+	// Nor if they come in headers of their own, or one is worth nothing.
+	for _, second := range []string{ticket, "", "x"} {
+		r := httptest.NewRequest(http.MethodGet, "/v1/stream", nil)
+		r.Header.Add("Cookie", ticketCookie+"="+ticket)
+		r.Header.Add("Cookie", ticketCookie+"="+second)
+		_, err := v.StreamGrant(r)
+		requireProblem(t, err, problem.Unauthenticated, "more than one cookie")
 	}
 }

@@ -64,6 +64,12 @@ func (v *Verifier) believe(token string, ring *keyring, kind string) (claims, Gr
 	if err != nil {
 		return claims{}, Grant{}, err
 	}
+	return v.weigh(parsed, kind)
+}
+
+// weigh returns the claims of a token whose signature is good, and what they
+// allow.
+func (v *Verifier) weigh(parsed *jwt.Token, kind string) (claims, Grant, error) {
 	if typ, _ := parsed.Header["typ"].(string); (typ == ticketType) != (kind == ticketType) {
 		return claims{}, Grant{}, refuse("a ticket is no token, and a token no ticket")
 	}
@@ -77,10 +83,19 @@ func (v *Verifier) believe(token string, ring *keyring, kind string) (claims, Gr
 		return claims{}, Grant{}, err
 	}
 	grant, err := v.grant(c, now)
-	if err == nil && v.config.Revoked != nil && v.config.Revoked(grant) {
+	if err != nil {
+		return claims{}, Grant{}, err
+	}
+	if v.config.Revoked != nil && v.config.Revoked(grant) {
 		return claims{}, Grant{}, problem.New(problem.TokenRevoked, "the token was revoked")
 	}
-	return c, grant, err
+	if kind == ticketType {
+		signer, _ := parsed.Header[ticketKey].(string)
+		if err := v.tokens.holds(signer); err != nil {
+			return claims{}, Grant{}, err
+		}
+	}
+	return c, grant, nil
 }
 
 // judge reports whether the claims are meant for this server and for now.

@@ -23,7 +23,7 @@ import (
 var everyLimit = []string{
 	"message_bytes", "event_bytes", "group_events", "event_rooms", "json_depth", "rooms", "namespaces",
 	"frame_rate_per_connection", "frame_rate_per_company", "publish_rate_per_connection", "publish_rate_per_company", "flood",
-	"sessions_per_company", "sessions_per_address", "connections", "hello_timeout", "header_timeout", "body_timeout",
+	"sessions_per_company", "sessions_per_address", "connections", "hello_bytes", "hello_timeout", "header_timeout", "body_timeout",
 }
 
 func limited(t testing.TB, i *apptest.Instance, name string) float64 {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
 // cookie is the one that an answer sets.
@@ -127,6 +128,22 @@ func TestTicket_IsRefused(t *testing.T) {
 	require.Negative(t, gone.MaxAge)
 	require.Empty(t, gone.Value)
 	require.Equal(t, []any{c.Name, c.Path, c.SameSite, c.Secure, c.Partitioned}, []any{gone.Name, gone.Path, gone.SameSite, gone.Secure, gone.Partitioned})
+}
+
+// TestTicket_EndsWithTheSecret has instances whose JWT_SECRET is another by now,
+// and the same CLUSTER_SECRET.
+func TestTicket_EndsWithTheSecret(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	start := func(environ ...string) *apptest.Instance {
+		return apptest.Start(t, dsn, append(environ, "CLUSTER_SECRET=of the cluster, and long enough for it")...)
+	}
+	const newer = "JWT_SECRET=the secret of after the leak, long enough"
+	c := cookie(t, start().Do(t, http.MethodPost, "/v1/tickets", apptest.Token(t, access.Web, "c1"), ""))
+	start(newer, "TAILROOM_JWT_SECRET_PREVIOUS="+apptest.Secret).Stream(t, "", "", "Cookie", c.Name+"="+c.Value)
+	refused := start(newer).Do(t, http.MethodGet, "/v1/stream", "", "", "Cookie", c.Name+"="+c.Value)
+	require.Equal(t, http.StatusUnauthorized, refused.Status, string(refused.Body))
+	require.Equal(t, "unauthenticated", refused.Code())
 }
 
 // TestKeys_OfAnIssuer has an instance without any JWT_SECRET, whose issuer is

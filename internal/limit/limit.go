@@ -31,6 +31,7 @@ const (
 	SessionsPerCompany       Name = "sessions_per_company"
 	SessionsPerAddress       Name = "sessions_per_address"
 	Connections              Name = "connections"
+	HelloBytes               Name = "hello_bytes"
 	HelloTimeout             Name = "hello_timeout"
 	HeaderTimeout            Name = "header_timeout"
 	BodyTimeout              Name = "body_timeout"
@@ -39,7 +40,7 @@ const (
 var names = []Name{
 	MessageBytes, EventBytes, GroupEvents, EventRooms, JSONDepth, Rooms, Namespaces,
 	FrameRatePerConnection, FrameRatePerCompany, PublishRatePerConnection, PublishRatePerCompany, Flood,
-	SessionsPerCompany, SessionsPerAddress, Connections, HelloTimeout, HeaderTimeout, BodyTimeout,
+	SessionsPerCompany, SessionsPerAddress, Connections, HelloBytes, HelloTimeout, HeaderTimeout, BodyTimeout,
 }
 
 // sessionRetry is when to ask again for a session that there is no room for.

@@ -22,6 +22,9 @@ import (
 )
 
 const (
+	// maxHello is the size of a hello, in bytes, if messages may not be smaller
+	// still: who says it has not shown a token. A thousand rooms fit.
+	maxHello = 256 << 10
 	// maxInvalid is how many invalid messages a connection survives.
 	maxInvalid = 10
 	// maxPublishing is how many publishes of one connection may be under way;
@@ -109,14 +112,13 @@ func (c *conn) close(reason session.Reason) {
 	_ = c.ws.Close(websocket.StatusCode(reason.Code), reason.Name)
 }
 
-// next reads one message.
-func (c *conn) next() ([]byte, error) {
+// next reads one message, of so many bytes at most.
+func (c *conn) next(most int64, passed limit.Name) ([]byte, error) {
 	kind, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return nil, err
 	}
 	c.line.message(true)
-	most := c.handler.MaxMessage
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
 	c.line.message(false)
 	switch {
@@ -127,8 +129,8 @@ func (c *conn) next() ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case int64(len(data)) > most:
-		c.handler.Limits.Hit(limit.MessageBytes)
-		c.complain(nil, problem.New(problem.TooLarge, "a message is too large").With("limit", most))
+		c.handler.Limits.Hit(passed)
+		c.complain(nil, problem.New(problem.TooLarge, "the message is too large").With("limit", most))
 		return nil, session.TooLarge
 	}
 	c.handler.metrics.messages.Inc()
@@ -147,7 +149,7 @@ func (c *conn) hello(ctx context.Context) error {
 		c.close(session.HelloTimeout)
 	})
 	defer tooLate.Stop()
-	data, err := c.next()
+	data, err := c.next(min(maxHello, c.handler.MaxMessage), limit.HelloBytes)
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		c.complain(nil, p)
 		return session.InvalidMessage
@@ -194,6 +196,8 @@ func reasonFor(code problem.Code) session.Reason {
 		return session.Forbidden
 	case problem.InvalidCursor:
 		return session.CursorInvalid
+	case problem.TooLarge:
+		return session.TooLarge
 	case problem.Unavailable, problem.Overloaded, problem.RateLimited:
 		return session.Overloaded
 	case problem.Internal:
@@ -239,7 +243,7 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 	}
 	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.session.ID(), "remote", c.remote,
 		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
-		"client", m.Client.Name, "client_version", m.Client.Version, "cursor", begin.Cursor.String())
+		"client", legible(m.Client.Name), "client_version", legible(m.Client.Version), "cursor", begin.Cursor.String())
 	return c.say(map[string]any{
 		"type": "welcome", "session": c.session.ID(), "instance": c.handler.Instance,
 		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": begin.Cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
@@ -250,7 +254,7 @@ func (c *conn) begin(ctx context.Context, m *message) error {
 // read answers messages until the connection ends.
 func (c *conn) read(ctx context.Context) error {
 	for {
-		data, err := c.next()
+		data, err := c.next(c.handler.MaxMessage, limit.MessageBytes)
 		var m *message
 		if err == nil {
 			m, err = parse(data)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/tailroom/tailroom/internal/access"
@@ -12,8 +13,12 @@ import (
 	"github.com/tailroom/tailroom/internal/session"
 )
 
-// maxRef bounds what is echoed as a ref, in bytes of JSON.
-const maxRef = 256
+const (
+	// maxRef bounds what is echoed as a ref, in bytes of JSON.
+	maxRef = 256
+	// maxLegible bounds what is logged of a text of the client's, in characters.
+	maxLegible = 100
+)
 
 // message is any message of a client, told apart by Type. Unknown fields are
 // ignored.
@@ -85,4 +90,21 @@ func (m *message) subscriptions() ([]session.Subscription, error) {
 		list[i] = session.Subscription{Namespace: s.Namespace, Rooms: s.Rooms}
 	}
 	return list, nil
+}
+
+// legible is what the log shows of a text that a client is free to choose: the
+// first of its printable characters.
+func legible(text string) string {
+	var b strings.Builder
+	left := maxLegible
+	for _, r := range text {
+		if left == 0 {
+			break
+		}
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			left--
+		}
+	}
+	return b.String()
 }
