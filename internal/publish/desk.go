@@ -85,15 +85,15 @@ func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) 
 	if err := d.good(grant); err != nil {
 		return nil, d.refuse(err)
 	}
-	// Before they are judged, which is work. Only a platform-wide token's events
-	// tell whose they are.
-	if !grant.PlatformWide {
+	// Before they are judged, which is work. Without a company in the grant, only
+	// the events tell whose they are.
+	if grant.Tenant != "" {
 		if err := d.limits.Publish(grant.Tenant, len(events)); err != nil {
 			return nil, d.refuse(err)
 		}
 	}
 	drafts, err := d.drafts(grant, events)
-	if err == nil && grant.PlatformWide {
+	if err == nil && grant.Tenant == "" {
 		err = d.limits.Publish(drafts[0].Tenant, len(events))
 	}
 	if err != nil {
