@@ -55,8 +55,9 @@ func (g Grant) Actor() string {
 }
 
 // Name returns the grant for a company that the client named: a
-// platform-wide token may name any, another only its own. An empty name
-// changes nothing. A service must name one.
+// platform-wide token may name any, another only its own, and a grant that
+// has a company keeps it: its branches are that one's. An empty name changes
+// nothing. A service must name one.
 func (g Grant) Name(company string) (Grant, error) {
 	switch {
 	case company == "" && g.Tenant == "" && rights[g.Role].companies != allCompanies:
@@ -64,9 +65,12 @@ func (g Grant) Name(company string) (Grant, error) {
 			"a platform-wide "+string(g.Role)+" token must name the company: companyId").With("path", "companyId")
 	case company == "" || company == g.Tenant:
 		return g, nil
-	case !g.PlatformWide:
-		return Grant{}, problem.New(problem.Forbidden, "the token is for another company").
-			With("allowed", []string{g.Tenant})
+	case g.Tenant != "" || !g.PlatformWide:
+		detail := "the token is for another company"
+		if g.PlatformWide {
+			detail = "another company was named before, and the session keeps it"
+		}
+		return Grant{}, problem.New(problem.Forbidden, detail).With("allowed", []string{g.Tenant})
 	case !event.ValidRoomID(company):
 		return Grant{}, problem.New(problem.InvalidParameter,
 			"companyId is 1 to 64 of A-Z a-z 0-9 _ -").With("path", "companyId")

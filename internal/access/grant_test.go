@@ -13,6 +13,7 @@ var (
 	branchUser   = Grant{Subject: "9", Role: Web, Tenant: "c1", Branches: []string{"b7"}}
 	companyUser  = Grant{Subject: "9", Role: Web, Tenant: "c1", AllBranches: true}
 	platformUser = Grant{Subject: "9", Role: Analyst, PlatformWide: true, AllBranches: true}
+	namedUser    = Grant{Subject: "9", Role: Admin, Tenant: "c1", PlatformWide: true, Branches: []string{"b7"}}
 	anyService   = Grant{Subject: "s", Role: Service, PlatformWide: true, AllBranches: true}
 )
 
@@ -29,6 +30,9 @@ func TestGrantName(t *testing.T) {
 		"another":             {companyUser, "c2", "", problem.Forbidden},
 		"any":                 {platformUser, "c2", "c2", ""},
 		"all":                 {platformUser, "", "", ""},
+		"another than before": {namedUser, "c2", "", problem.Forbidden},
+		"the same as before":  {namedUser, "c1", "c1", ""},
+		"the one before":      {namedUser, "", "c1", ""},
 		"a star is no name":   {platformUser, "*", "", problem.InvalidParameter},
 		"a service names one": {anyService, "c2", "c2", ""},
 		"a service names all": {anyService, "", "", problem.InvalidParameter},

@@ -179,7 +179,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Issuer: c.JWTIssuer, Audience: c.JWTAudience, Roles: c.Roles, Lifetime: c.TokenLifetime, Revoked: a.revoked.Refuses,
 	})
 	limits := newLimits(c, registry)
-	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), limits, registry)
+	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), limits, a.revoked.Covers, registry)
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
 	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms, MaxNamespaces: c.MaxNamespaces, Limits: limits}
 	a.sockets = ws.New(ws.Config{

@@ -33,8 +33,8 @@ const (
 var refusals = []problem.Code{
 	problem.InvalidJSON, problem.InvalidParameter, problem.InvalidRoom, problem.UnknownNamespace, problem.UnknownType,
 	problem.SchemaViolation, problem.Forbidden, problem.TooLarge, problem.VersionConflict, problem.IDReused,
-	problem.PartialDuplicate, problem.TokenExpired, problem.RateLimited, problem.Overloaded, problem.Unavailable,
-	problem.Internal,
+	problem.PartialDuplicate, problem.TokenExpired, problem.TokenRevoked, problem.RateLimited, problem.Overloaded,
+	problem.Unavailable, problem.Internal,
 }
 
 // Desk takes publishes in. It is safe for concurrent use.
@@ -43,15 +43,19 @@ type Desk struct {
 	appender *eventlog.Appender
 	maxEvent int
 	limits   *limit.Limits
+	revoked  func(access.Grant) bool
 	accepted *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 }
 
-// NewDesk returns a Desk for events of at most maxEvent bytes of data.
-func NewDesk(c *catalog.Catalog, a *eventlog.Appender, maxEvent int, limits *limit.Limits, reg prometheus.Registerer) *Desk {
+// NewDesk returns a Desk for events of at most maxEvent bytes of data. Revoked
+// reports whether a grant's token is revoked.
+func NewDesk(c *catalog.Catalog, a *eventlog.Appender, maxEvent int, limits *limit.Limits, revoked func(access.Grant) bool,
+	reg prometheus.Registerer,
+) *Desk {
 	f := promauto.With(reg)
 	d := &Desk{
-		catalog: c, appender: a, maxEvent: maxEvent, limits: limits,
+		catalog: c, appender: a, maxEvent: maxEvent, limits: limits, revoked: revoked,
 		accepted: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "tailroom_published_events_total", Help: "Events accepted into the log.",
 		}, []string{"namespace"}),
@@ -78,18 +82,18 @@ type Pending struct {
 // Submit judges a group of events, which is published whole or not at all, and
 // lets it wait for the log. Groups of one source stay in order.
 func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) (*Pending, error) {
-	if !time.Now().Before(grant.Expires) {
-		return nil, d.refuse(problem.New(problem.TokenExpired, "the token has expired"))
+	if err := d.good(grant); err != nil {
+		return nil, d.refuse(err)
 	}
-	// Before they are judged, which is work. Only a platform-wide token's events
-	// tell whose they are.
-	if !grant.PlatformWide {
+	// Before they are judged, which is work. Without a company in the grant, only
+	// the events tell whose they are.
+	if grant.Tenant != "" {
 		if err := d.limits.Publish(grant.Tenant, len(events)); err != nil {
 			return nil, d.refuse(err)
 		}
 	}
 	drafts, err := d.drafts(grant, events)
-	if err == nil && grant.PlatformWide {
+	if err == nil && grant.Tenant == "" {
 		err = d.limits.Publish(drafts[0].Tenant, len(events))
 	}
 	if err != nil {
@@ -100,6 +104,18 @@ func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) 
 		return nil, d.refuse(explain(err, drafts))
 	}
 	return &Pending{desk: d, ticket: ticket, drafts: drafts}, nil
+}
+
+// good reports what has become of a grant since its token was verified, which may
+// be long ago: a session lasts, and so does the body of a request.
+func (d *Desk) good(grant access.Grant) error {
+	switch {
+	case d.revoked(grant):
+		return problem.New(problem.TokenRevoked, "the token was revoked")
+	case !time.Now().Before(grant.Expires):
+		return problem.New(problem.TokenExpired, "the token has expired")
+	}
+	return nil
 }
 
 // Wait returns the receipts of the group, in the order of its events.

@@ -35,7 +35,7 @@ func FuzzDrafts(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	desk := NewDesk(catalog.Default(), nil, 64<<10, limit.New(limit.Config{Metrics: prometheus.NewRegistry()}), prometheus.NewRegistry())
+	desk := NewDesk(catalog.Default(), nil, 64<<10, limit.New(limit.Config{Metrics: prometheus.NewRegistry()}), nil, prometheus.NewRegistry())
 	grant := access.Grant{Subject: "9", Role: access.Web, Tenant: "c1", Branches: []string{"b7", "7"}, Expires: time.Now().Add(time.Hour)}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		drafts, err := desk.drafts(grant, []json.RawMessage{body})

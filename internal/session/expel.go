@@ -3,9 +3,7 @@ package session
 import (
 	"time"
 
-	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
-	"github.com/tailroom/tailroom/internal/problem"
 )
 
 // A token can be revoked between the moment it is verified and the moment its
@@ -43,18 +41,6 @@ func (r *Registry) expel(reason Reason, meant func(s *Session, since time.Time) 
 			s.Expel(reason, func(s *Session) bool { return meant(s, since) })
 		}
 	}
-}
-
-// Check returns what has become of a grant since its token was verified: an error
-// of code token_revoked or token_expired.
-func (r *Registry) Check(grant access.Grant) error {
-	switch {
-	case r.Revoked != nil && r.Revoked(grant):
-		return problem.New(problem.TokenRevoked, "the token was revoked")
-	case !time.Now().Before(grant.Expires):
-		return problem.New(problem.TokenExpired, "the token has expired")
-	}
-	return nil
 }
 
 func (r *Registry) revoked(s *Session) bool { return r.Revoked != nil && r.Revoked(s.Grant()) }

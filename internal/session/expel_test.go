@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
-	"github.com/tailroom/tailroom/internal/problem"
 )
 
 // guest is a session in a registry.
@@ -144,20 +142,6 @@ func TestRegistry_Disconnect(t *testing.T) {
 		eight.stays(t)
 		young.stays(t)
 	})
-}
-
-func TestRegistry_Check(t *testing.T) {
-	t.Parallel()
-	r := NewRegistry(prometheus.NewRegistry())
-	require.NoError(t, r.Check(branch()))
-	expired := branch()
-	expired.Expires = time.Now()
-	require.Equal(t, problem.TokenExpired, problem.From(r.Check(expired)).Code)
-	var revoked atomic.Bool
-	r.Revoked = func(access.Grant) bool { return revoked.Load() }
-	require.NoError(t, r.Check(branch()))
-	revoked.Store(true)
-	require.Equal(t, problem.TokenRevoked, problem.From(r.Check(branch())).Code)
 }
 
 // The end of a token is foretold, in time and once for each end.

@@ -113,3 +113,37 @@ func TestHandshake_Narrowed(t *testing.T) {
 	require.True(t, renew(web([]string{"1", "2"})).OK)
 	check()
 }
+
+// A token for every company publishes for the one that its hello named, and for no
+// other: the branches it was narrowed to are that one's.
+func TestHandshake_KeepsItsCompany(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	platform := apptest.Token(t, access.Admin, "*")
+	publish := func(s *apptest.Socket, company string) apptest.Message {
+		s.Send(t, `{"type":"publish","ref":1,"events":[{"namespace":"/orders","type":"newOrder","companyId":`+company+
+			`,"data":{"orderId":"1","branchId":"7"}}]}`)
+		return s.Next(t)
+	}
+	for _, branch := range []string{`null`, `"7"`} {
+		s := i.Dial(t)
+		s.Send(t, `{"type":"hello","token":"`+platform+`","companyId":"c1","branchId":`+branch+`,"subscribe":[]}`)
+		s.Until(t, "live")
+		refused := publish(s, `"c2"`)
+		require.Equal(t, "forbidden", refused.Code)
+		require.Contains(t, string(refused.Raw), `"allowed":["c1"]`)
+		require.True(t, publish(s, `"c1"`).OK)
+		require.True(t, publish(s, `null`).OK)
+		s.SendJSON(t, map[string]any{"type": "auth", "ref": 2, "token": platform})
+		require.True(t, s.Next(t).OK)
+		require.Equal(t, "forbidden", publish(s, `"c2"`).Code, "renewed")
+	}
+	s := i.Dial(t)
+	s.Send(t, `{"type":"hello","token":"`+platform+`","subscribe":[]}`)
+	s.Until(t, "live")
+	for _, company := range []string{`"c1"`, `"c2"`} {
+		require.True(t, publish(s, company).OK, "who has named none names it with each")
+	}
+	require.Len(t, i.Lines(t, "/v1/events?companyId=c1", platform), 5)
+	require.Len(t, i.Lines(t, "/v1/events?companyId=c2", platform), 1)
+}

@@ -91,11 +91,7 @@ func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
 	}
-	// A session whose client does not read cannot end at once: what it may do ends.
-	err := c.handler.Sessions.Check(c.grant)
-	if err == nil {
-		err = c.pace.Publish(len(m.Events))
-	}
+	err := c.pace.Publish(len(m.Events))
 	var pending *publish.Pending
 	if err == nil {
 		pending, err = c.handler.Publisher.Submit(c.grant, c, m.Events)
