@@ -68,23 +68,9 @@ platform-c2      forbidden  forbidden  EF                 EF         EF
 platform-branch  forbidden  forbidden  ADG                ADG        ADG
 `
 
-// Who reads the event that tells of the redaction of A: operators of the whole
-// company, or of all.
-const readsSystem = `
-company          no  no  no  no  yes
-own-named        no  no  no  no  yes
-foreign-named    no  no  no  no  no
-branch           no  no  no  no  no
-branches         no  no  no  no  no
-no-branch        no  no  no  no  no
-platform         no  no  no  no  yes
-platform-c1      no  no  no  no  yes
-platform-c2      no  no  no  no  no
-platform-branch  no  no  no  no  no
-`
-
-// Who gets the catalogue, which is of no company.
-const readsCatalogue = `
+// Who gets the catalogue, which is of no company, and a ticket, for which no
+// company is named.
+const believed = `
 company          yes  yes  yes  yes  yes
 own-named        yes  yes  yes  yes  yes
 foreign-named    yes  yes  yes  yes  yes
@@ -205,6 +191,7 @@ func TestRights(t *testing.T) {
 			i := apptest.Start(t, dsn, test.environ...)
 			list := holders(t, test.names)
 			testReading(t, i, dsn, list)
+			testOperating(t, i, list)
 			testPublishing(t, i, list)
 			testAddressing(t, i, list)
 		})
@@ -213,33 +200,27 @@ func TestRights(t *testing.T) {
 
 func testReading(t *testing.T, i *apptest.Instance, dsn string, list []holder) {
 	t.Helper()
-	want, system, catalogue := cells(t, reads), cells(t, readsSystem), cells(t, readsCatalogue)
-	sockets, streams := map[string]*apptest.Socket{}, map[string]*apptest.Stream{}
+	want := cells(t, reads)
+	tickets := testTickets(t, i, list)
+	sockets, streams, ticketed := map[string]*apptest.Socket{}, map[string]*apptest.Stream{}, map[string]*apptest.Stream{}
 	for _, h := range list {
 		cell := want[h.shape][h.column]
+		ticket, ticketGiven := tickets[h.String()]
 		socket := i.Dial(t)
 		socket.SendJSON(t, hello(h))
 		if first := socket.Next(t); first.Type == "error" {
 			require.Equal(t, cell, first.Code, h)
 			require.Equal(t, cell, i.Get(t, "/v1/stream?"+h.query(), h.token).Code(), h)
+			if ticketGiven {
+				require.Equal(t, cell, i.Do(t, http.MethodGet, "/v1/stream?"+h.query(), "", "", "Cookie", ticket).Code(), h)
+			}
 			continue
 		}
 		sockets[h.String()], streams[h.String()] = socket, i.Stream(t, h.token, h.query())
+		ticketed[h.String()] = i.Stream(t, "", h.query(), "Cookie", ticket)
 	}
-	ids := map[string]string{} // letter by id
-	for _, l := range letters {
-		token := mint(t, jwt.SigningMethodHS256, []byte(apptest.Secret), jwt.MapClaims{
-			"sub": "publisher", "exp": time.Now().Add(time.Hour).Unix(), "companyId": l.company, "userRole": list[slices.Index(roles, "service")].called,
-		})
-		receipts := i.Publish(t, token,
-			`{"namespace":"/availability","type":"newAlert","rooms":`+l.rooms+`,"data":{"message":"`+l.letter+`"}}`)
-		ids[receipts[0].ID] = l.letter
-	}
-	pool := pgtest.Pool(t, dsn)
-	_, err := pool.Exec(t.Context(), "SELECT tailroom.redact(1, 'a test', 'test')")
-	require.NoError(t, err)
-	var told string
-	require.NoError(t, pool.QueryRow(t.Context(), "SELECT id FROM tailroom.events WHERE namespace = '/system'").Scan(&told))
+	ids := publishLetters(t, i, list)
+	told := tell(t, i, dsn, list)
 
 	for _, h := range list {
 		cell := want[h.shape][h.column]
@@ -249,19 +230,46 @@ func testReading(t *testing.T, i *apptest.Instance, dsn string, list []holder) {
 		} else {
 			require.Equal(t, cell, heardOn(t, ids, sockets[h.String()], cell), "WebSocket: %s", h)
 			require.Equal(t, cell, heardIn(t, ids, streams[h.String()], cell), "event stream: %s", h)
+			require.Equal(t, cell, heardIn(t, ids, ticketed[h.String()], cell), "event stream with a ticket: %s", h)
 			require.Equal(t, cell, lettersOf(t, ids, listed.Body), "history: %s", h)
 		}
-		for id, letter := range ids {
-			reads := strings.Contains(cell, letter) && cell == strings.ToUpper(cell)
-			require.Equal(t, reads, i.Get(t, "/v1/events/"+id+"?"+h.query(), h.token).Status == http.StatusOK, "%s: %s", h, letter)
-		}
-		require.Equal(t, yes(system[h.shape][h.column]),
-			i.Get(t, "/v1/events/"+told+"?"+h.query(), h.token).Status == http.StatusOK, "/system: %s", h)
-		require.Equal(t, yes(catalogue[h.shape][h.column]), i.Get(t, "/v1/catalog", h.token).Status == http.StatusOK, "catalogue: %s", h)
+		requireByID(t, i, h, ids, cell)
 	}
+	testSystem(t, i, list, told)
 	// What says nothing of anybody's events asks for no token.
 	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 		require.Equal(t, http.StatusOK, i.Get(t, path, "").Status, path)
+	}
+}
+
+// publishLetters publishes what there is to read, and returns the letters by the
+// events' ids.
+func publishLetters(t testing.TB, i *apptest.Instance, list []holder) map[string]string {
+	t.Helper()
+	ids := map[string]string{}
+	for _, l := range letters {
+		receipts := i.Publish(t, of(t, l.company, "service", list),
+			`{"namespace":"/availability","type":"newAlert","rooms":`+l.rooms+`,"data":{"message":"`+l.letter+`"}}`)
+		ids[receipts[0].ID] = l.letter
+	}
+	return ids
+}
+
+// of is the token of somebody who is in no table.
+func of(t testing.TB, company, role string, list []holder) string {
+	t.Helper()
+	return mint(t, jwt.SigningMethodHS256, []byte(apptest.Secret), jwt.MapClaims{
+		"sub": "somebody", "exp": time.Now().Add(time.Hour).Unix(), "companyId": company, "userRole": list[slices.Index(roles, role)].called,
+	})
+}
+
+// requireByID asks for each event by its id. Whoever is to be answered with a
+// code when he lists them is to find none.
+func requireByID(t testing.TB, i *apptest.Instance, h holder, ids map[string]string, cell string) {
+	t.Helper()
+	for id, letter := range ids {
+		reads := strings.Contains(cell, letter) && cell == strings.ToUpper(cell)
+		require.Equal(t, reads, i.Get(t, "/v1/events/"+id+"?"+h.query(), h.token).Status == http.StatusOK, "%s: %s", h, letter)
 	}
 }
 
