@@ -48,25 +48,29 @@ func (s subscriptions) in(namespace string) (followed, int) {
 }
 
 // with returns the subscriptions and list together. On an error, a
-// *problem.Error, nothing has changed.
+// *problem.Error, nothing has changed. What the list names, repeated or not, is
+// bounded before any work is done for it.
 func (s subscriptions) with(grant access.Grant, list []Subscription, rules Rules) (subscriptions, error) {
 	if err := rules.length(list); err != nil {
 		return nil, err
 	}
-	next := slices.Clone(s)
+	next := s.clone()
+	named := 0
 	for _, sub := range list {
 		if err := rules.Known(sub.Namespace); err != nil {
 			return nil, err
 		}
-		if len(sub.Rooms) > rules.MaxRooms {
+		if named += len(sub.Rooms); named > rules.MaxRooms {
 			return nil, rules.tooManyRooms()
 		}
 		f, i := next.in(sub.Namespace)
 		if i < 0 {
+			if len(next) == rules.MaxNamespaces {
+				return nil, rules.tooManyNamespaces()
+			}
 			i, next = len(next), append(next, f)
 		}
 		f.all = f.all || sub.Rooms == nil
-		f.rooms = slices.Clone(f.rooms)
 		for _, name := range sub.Rooms {
 			room, err := grant.Room(name)
 			if err != nil {
@@ -74,21 +78,27 @@ func (s subscriptions) with(grant access.Grant, list []Subscription, rules Rules
 			}
 			f.rooms = append(f.rooms, room)
 		}
-		slices.Sort(f.rooms)
-		f.rooms = slices.Compact(f.rooms)
 		next[i] = f
 	}
 	total := 0
-	for _, f := range next {
-		total += len(f.rooms)
+	for i, f := range next {
+		slices.Sort(f.rooms)
+		next[i].rooms = slices.Compact(f.rooms)
+		total += len(next[i].rooms)
 	}
-	switch {
-	case total > rules.MaxRooms:
+	if total > rules.MaxRooms {
 		return nil, rules.tooManyRooms()
-	case len(next) > rules.MaxNamespaces:
-		return nil, rules.tooManyNamespaces()
 	}
 	return next, nil
+}
+
+// clone returns a copy whose rooms are its own.
+func (s subscriptions) clone() subscriptions {
+	next := slices.Clone(s)
+	for i, f := range next {
+		next[i].rooms = slices.Clone(f.rooms)
+	}
+	return next
 }
 
 // length refuses a list that is longer than it can be if each entry says
@@ -120,7 +130,7 @@ func (s subscriptions) without(grant access.Grant, list []Subscription, rules Ru
 	if err := rules.length(list); err != nil {
 		return nil, err
 	}
-	next := slices.Clone(s)
+	next := s.clone()
 	for _, sub := range list {
 		f, i := next.in(sub.Namespace)
 		if i < 0 {
@@ -141,18 +151,22 @@ func (s subscriptions) without(grant access.Grant, list []Subscription, rules Ru
 					With("path", "rooms")
 			}
 			f.all, f.rooms = false, slices.Concat(f.rooms, grant.Rooms())
+			slices.Sort(f.rooms)
+			f.rooms = slices.Compact(f.rooms)
 		}
-		gone := map[string]bool{}
+		var gone []string
 		for _, name := range sub.Rooms {
 			room, err := grant.Room(name)
 			if err != nil {
 				return nil, err
 			}
-			gone[room] = true
+			gone = append(gone, room)
 		}
-		f.rooms = slices.DeleteFunc(slices.Clone(f.rooms), func(room string) bool { return gone[room] })
-		slices.Sort(f.rooms)
-		f.rooms = slices.Compact(f.rooms)
+		slices.Sort(gone)
+		f.rooms = slices.DeleteFunc(f.rooms, func(room string) bool {
+			_, found := slices.BinarySearch(gone, room)
+			return found
+		})
 		next[i] = f
 		if len(f.rooms) == 0 {
 			next = slices.Delete(next, i, i+1)

@@ -196,3 +196,35 @@ func TestSubscriptions_AtTheLimit(t *testing.T) {
 	require.Error(t, err)
 	require.Len(t, slices.DeleteFunc(subs.topics(companyWide), func(topic event.Topic) bool { return topic.Room == "" }), rules.MaxRooms)
 }
+
+// A list that is refused for its length is refused before the work is done, and one
+// that is not takes work for each room, not for each room and entry.
+func TestSubscriptions_WorkIsBounded(t *testing.T) { //nolint:paralleltest // AllocsPerRun must run alone
+	rules := rules
+	rules.MaxRooms, rules.MaxNamespaces = 1000, 100
+	list := func(entries, rooms int) []Subscription {
+		list := make([]Subscription, entries)
+		for i := range list {
+			list[i] = Subscription{Namespace: "/orders", Rooms: make([]string, rooms)}
+			for k := range list[i].Rooms {
+				list[i].Rooms[k] = fmt.Sprintf("branch:%d-%d", i, k)
+			}
+		}
+		return list
+	}
+	for name, test := range map[string]struct {
+		list    []Subscription
+		refused bool
+		most    float64
+	}{
+		"new rooms in every entry":      {list(1100, 270), true, 1100},
+		"the same rooms in every entry": {slices.Repeat(list(1, 270), 1100), true, 1100},
+		"as many as may be":             {list(1000, 1), false, 1100},
+	} {
+		allocs := testing.AllocsPerRun(1, func() {
+			_, err := subscriptions{}.with(companyWide, test.list, rules)
+			require.Equal(t, test.refused, err != nil, name)
+		})
+		require.LessOrEqual(t, allocs, test.most, name)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -113,7 +114,10 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil { // what is left of it could ask for more than was meant
+		return nil, problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
+	}
 	if grant, err = grant.Name(query.Get("companyId")); err != nil {
 		return nil, err
 	}
@@ -128,9 +132,10 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 	if len(namespaces) == 0 {
 		namespaces = h.Namespaces
 	}
-	list := make([]session.Subscription, len(namespaces))
-	for i, namespace := range namespaces {
-		list[i] = session.Subscription{Namespace: namespace, Rooms: slices.Clone(query["room"])}
+	// The namespaces share one list of rooms, however many of both a query has.
+	rooms, list := distinct(query["room"]), []session.Subscription(nil)
+	for _, namespace := range distinct(namespaces) {
+		list = append(list, session.Subscription{Namespace: namespace, Rooms: rooms})
 	}
 	begin, err := session.Begin(r.Context(), h.Log, "cursor", wanted)
 	if err != nil {
@@ -144,6 +149,8 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 		Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 }
+
+func distinct(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
 
 // stream is one response, the sink of its session.
 type stream struct {

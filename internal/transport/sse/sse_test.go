@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,6 +149,7 @@ func TestStream_RefusedBeforeItStarts(t *testing.T) {
 		"another branch":         {token, "room=branch:b2", nil, 403, "forbidden"},
 		"another company's room": {token, "room=company:c2", nil, 403, "forbidden"},
 		"no room":                {token, "room=user:1", nil, 422, "invalid_room"},
+		"no query":               {token, "room=%zz", nil, 400, "invalid_parameter"},
 		"no namespace":           {token, "namespace=/orders&namespace=/nowhere", nil, 422, "unknown_namespace"},
 		"a malformed cursor":     {token, "cursor=1", nil, 400, "invalid_cursor"},
 		"a malformed id":         {token, "cursor=1-0", []string{"Last-Event-ID", "1-0 "}, 400, "invalid_cursor"},
@@ -312,4 +314,39 @@ func TestStream_SlowReader(t *testing.T) {
 			break
 		}
 	}
+}
+
+// A short query must not become a long list: here thousands of namespaces, each
+// with thousands of rooms.
+func TestStream_ManyNamespacesTimesManyRooms(t *testing.T) { //nolint:paralleltest // it measures what the process allocates
+	i := apptest.Cluster(t, 1)[0]
+	token := apptest.Token(t, access.Web, "c1")
+	numbered := func(n int, format string) string {
+		var b strings.Builder
+		for k := range n {
+			fmt.Fprintf(&b, format, k)
+		}
+		return b.String()
+	}
+	for query, test := range map[string]struct {
+		status int
+		code   string
+	}{
+		strings.Repeat("namespace=/orders&", 3000) + numbered(4000, "room=branch:%d&"):    {413, "too_large"},
+		strings.Repeat("namespace=/orders&", 3000) + strings.Repeat("room=user:1&", 4000): {422, "invalid_room"},
+		strings.Repeat("namespace&", 5000) + strings.Repeat("room&", 4999):                {422, "unknown_namespace"},
+		strings.Repeat("namespace&", 5000) + strings.Repeat("room&", 10_000):              {400, "invalid_parameter"},
+		numbered(4999, "namespace=%d&") + numbered(5000, "room=%d&"):                      {413, "too_large"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		answer := i.Get(t, "/v1/stream?"+query, token)
+		runtime.ReadMemStats(&after)
+		require.Equal(t, test.status, answer.Status, "%.40s: %s", query, answer.Body)
+		require.Equal(t, test.code, answer.Code(), "%.40s", query)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "%.40s", query)
+	}
+	// Repetitions are none the worse.
+	s := i.Stream(t, token, strings.Repeat("namespace=/orders&room=branch:b1&", 1500))
+	require.Equal(t, "text/event-stream", s.Header.Get("Content-Type"))
 }
