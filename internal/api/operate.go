@@ -169,6 +169,11 @@ func orderFailed(ctx context.Context, err error) error {
 	if errors.Is(err, eventlog.ErrOrder) {
 		return problem.New(problem.InvalidParameter, err.Error())
 	}
+	if errors.Is(err, eventlog.ErrTooManyRevocations) {
+		return problem.New(problem.TooLarge, "the company has as many revocations as it may have, and this was not carried out: "+
+			"revoke all tokens of a subject rather than each, or have the platform revoke it in every company").
+			With("limit", eventlog.MaxRevocations)
+	}
 	slog.WarnContext(ctx, "an order could not be carried out", "component", "api", "error", err)
 	return problem.New(problem.Unavailable, "the log did not confirm it in time, and it may or may not be in force: order it again").
 		RetryAfter(time.Second)

@@ -12,8 +12,16 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-// ErrOrder is in the chain of an error that says what is wrong with an order.
-var ErrOrder = errors.New("the order is refused")
+// MaxRevocations is how many revocations a company has at most. The database
+// counts them.
+const MaxRevocations = 10_000
+
+var (
+	// ErrOrder is in the chain of an error that says what is wrong with an order.
+	ErrOrder = errors.New("the order is refused")
+	// ErrTooManyRevocations means that a company has MaxRevocations.
+	ErrTooManyRevocations = errors.New("the company has as many revocations as it may have")
+)
 
 // Order is an operator's: whom it concerns, why it was given and by whom. The log
 // tells of it for ever.
@@ -48,7 +56,8 @@ type Told struct {
 	RecordedAt time.Time
 }
 
-// Revoke revokes tokens, and returns what Before came to be. The error is ErrOrder when the order has what it cannot have.
+// Revoke revokes tokens, and returns what Before came to be. The error is ErrOrder when the order has what it cannot have,
+// and ErrTooManyRevocations when there is no room for it.
 func (l *Log) Revoke(ctx context.Context, r Revocation) (before time.Time, _ Told, _ error) {
 	row, err := l.sql.TokensRevoke(ctx, l.pool, db.TokensRevokeParams{
 		Tenant: orAbsent(r.Tenant), Subject: orAbsent(r.Subject), TokenID: orAbsent(r.TokenID), Before: orNull(r.Before),
@@ -75,9 +84,14 @@ func (l *Log) Disconnect(ctx context.Context, o Order, session string) (Told, er
 
 // explainOrder leaves what the log's functions say of an order to who gave it.
 func explainOrder(doing string, err error) error {
-	const invalidParameter = "TR015"
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == invalidParameter {
-		return fmt.Errorf("%w: %s", ErrOrder, pg.Message)
+	const invalidParameter, tooLarge = "TR015", "TR018"
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pg.Code {
+		case invalidParameter:
+			return fmt.Errorf("%w: %s", ErrOrder, pg.Message)
+		case tooLarge:
+			return ErrTooManyRevocations
+		}
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -99,6 +99,30 @@ func TestRevoke_OneRowForEach(t *testing.T) {
 	}, r.revoked(t))
 }
 
+// A company has a bounded number. What is in force already can be revoked again, and
+// the company's limit is nobody else's.
+func TestRevoke_Bound(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	revoke := func(tenant, subject string) error {
+		_, _, err := r.log.Revoke(t.Context(), eventlog.Revocation{Order: order(tenant, subject)})
+		return err
+	}
+	r.exec(t, `INSERT INTO tailroom.revocations (position, tenant, subject, before, created_at)
+		SELECT -n, 'c1', 'subject ' || n, now(), now() FROM generate_series(1, $1::int) n`, eventlog.MaxRevocations-1)
+	require.NoError(t, revoke("c1", "the last"))
+	require.ErrorIs(t, revoke("c1", "one more"), eventlog.ErrTooManyRevocations)
+	require.Len(t, r.all(t), 1, "what is refused is not told")
+	require.NoError(t, revoke("c1", "subject 7"))
+	require.NoError(t, revoke("c1", "the last"))
+	require.NoError(t, revoke("c2", "one more"))
+	require.NoError(t, revoke("", "one more"))
+	r.exec(t, "DELETE FROM tailroom.revocations WHERE subject = 'subject 8'")
+	require.NoError(t, revoke("c1", "one more"))
+	require.ErrorIs(t, revoke("c1", "and another"), eventlog.ErrTooManyRevocations)
+	requireConsistent(t, r)
+}
+
 func TestRevoke_Refuses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

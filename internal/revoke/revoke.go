@@ -29,8 +29,9 @@ const (
 	// pollTimeout bounds a look at the table. It is short, because a connection
 	// that is dead must not hold up the next try when the log is back.
 	pollTimeout = time.Second
-	// loadTimeout bounds the reading of the whole table, and the first look.
-	loadTimeout = 30 * time.Second
+	// pageTimeout bounds the reading of a page of it, and the first look. The whole
+	// table may take longer: an instance does not start before it has read that.
+	pageTimeout = 30 * time.Second
 	// reloadPeriod is after how long the table is read anew, to forget what is
 	// not in it any more.
 	reloadPeriod = 10 * time.Minute
@@ -50,7 +51,7 @@ type Log interface {
 // Watch knows the revoked tokens. It is safe for concurrent use.
 type Watch struct {
 	log     Log
-	changed func()
+	changed func([]access.Revocation)
 	known   access.Revocations
 	refused prometheus.Counter
 	wake    chan struct{} // capacity 1
@@ -62,8 +63,9 @@ type Watch struct {
 }
 
 // New returns a Watch that knows what the log has revoked by now. Changed is called
-// whenever there may be more, and must not block for long.
-func New(ctx context.Context, log Log, changed func(), reg prometheus.Registerer) (*Watch, error) {
+// with those among which are all that were not known before, and must not block for
+// long.
+func New(ctx context.Context, log Log, changed func([]access.Revocation), reg prometheus.Registerer) (*Watch, error) {
 	f := promauto.With(reg)
 	w := &Watch{log: log, changed: changed, wake: make(chan struct{}, 1), refused: f.NewCounter(prometheus.CounterOpts{
 		Name: "tailroom_revoked_total", Help: "Requests and connections refused because their token was revoked.",
@@ -71,7 +73,7 @@ func New(ctx context.Context, log Log, changed func(), reg prometheus.Registerer
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tailroom_revocations", Help: "Revocations that this instance knows.",
 	}, func() float64 { return float64(w.known.Len()) })
-	if err := w.refresh(ctx, loadTimeout); err != nil {
+	if err := w.refresh(ctx, pageTimeout); err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -148,7 +150,7 @@ func (w *Watch) refresh(ctx context.Context, timeout time.Duration) error {
 	}
 	w.known.Add(list...)
 	w.position = position
-	w.changed()
+	w.changed(list)
 	return nil
 }
 
@@ -160,16 +162,16 @@ func (w *Watch) load(ctx context.Context, epoch int64) error {
 	}
 	w.known.Replace(list)
 	w.epoch, w.position, w.reloadAt = epoch, position, time.Now().Add(reloadPeriod)
-	w.changed()
+	w.changed(list)
 	return nil
 }
 
 // read reads all behind a position, and returns where that ends.
 func (w *Watch) read(ctx context.Context, after int64) (list []access.Revocation, last int64, _ error) {
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
 	for {
-		page, err := w.log.Revocations(ctx, after, pageRows)
+		pageCtx, cancel := context.WithTimeout(ctx, pageTimeout)
+		page, err := w.log.Revocations(pageCtx, after, pageRows)
+		cancel()
 		if err != nil {
 			return nil, 0, err
 		}

@@ -46,7 +46,7 @@ func newRig(t *testing.T) *rig {
 	r.revoke(t, "old")
 	r.proxy = pgproxy.Start(t, r.dsn)
 	var err error
-	r.Watch, err = revoke.New(t.Context(), eventlog.New(pgtest.Pool(t, r.proxy.DSN())), func() { r.changes.Add(1) }, r.figures)
+	r.Watch, err = revoke.New(t.Context(), eventlog.New(pgtest.Pool(t, r.proxy.DSN())), func([]access.Revocation) { r.changes.Add(1) }, r.figures)
 	require.NoError(t, err)
 	return r
 }
@@ -108,7 +108,7 @@ func TestWatch_WithoutALog(t *testing.T) {
 	r := newRig(t)
 	log := eventlog.New(pgtest.Pool(t, r.proxy.DSN()))
 	r.proxy.Refuse(true)
-	_, err := revoke.New(t.Context(), log, func() {}, prometheus.NewRegistry())
+	_, err := revoke.New(t.Context(), log, func([]access.Revocation) {}, prometheus.NewRegistry())
 	require.Error(t, err, "who does not know what is revoked does not serve")
 }
 

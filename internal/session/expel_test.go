@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,13 +63,75 @@ func TestRegistry_ExpelRevoked(t *testing.T) {
 		r.Revoked = revoked.Cover
 		meant, other, renewed := enter(t, r, "1", of("9", "a")), enter(t, r, "2", of("8", "b")), enter(t, r, "3", of("9", "c"))
 		renewed.Do(func() error { renewed.Renew(of("9", "d")); return nil })
-		revoked.Add(access.Revocation{Tenant: "c1", TokenID: "a"}, access.Revocation{Tenant: "c1", TokenID: "c"})
-		r.ExpelRevoked()
+		list := []access.Revocation{{Tenant: "c1", TokenID: "a"}, {Tenant: "c1", TokenID: "c"}}
+		revoked.Add(list...)
+		r.ExpelRevoked(list)
 		require.Equal(t, TokenRevoked, <-meant.ended)
 		require.Equal(t, []string{"live 1-0", "goaway token_revoked in 0s at 1-0"}, meant.heard())
 		other.stays(t)
 		renewed.stays(t)
 	})
+}
+
+// Whoever an order cannot mean is not looked at, however many there are.
+func TestRegistry_LooksForTheMeantOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(prometheus.NewRegistry())
+		asked := map[string]int{} // by subject and token
+		r.Revoked = func(g access.Grant) bool { asked[g.Subject+g.TokenID]++; return false }
+		nine := enter(t, r, "1", of("9", "a"))
+		enter(t, r, "2", of("9", "b"))
+		enter(t, r, "3", of("8", "c"))
+		enter(t, r, "4", of("7", ""))
+		looks := func(list ...access.Revocation) map[string]int {
+			clear(asked)
+			r.ExpelRevoked(list)
+			return asked
+		}
+		require.Empty(t, looks())
+		require.Empty(t, looks(access.Revocation{Subject: "a"}, access.Revocation{TokenID: "9"}))
+		require.Equal(t, map[string]int{"9a": 1, "9b": 1}, looks(access.Revocation{Subject: "9"}))
+		require.Equal(t, map[string]int{"8c": 1}, looks(access.Revocation{TokenID: "c"}))
+		nine.Do(func() error {
+			nine.Renew(of("9", "d"))
+			r.Recheck(nine.Session)
+			return nil
+		})
+		require.Empty(t, looks(access.Revocation{TokenID: "a"}), "a token that is not in use any more")
+		require.Equal(t, map[string]int{"9d": 1}, looks(access.Revocation{TokenID: "d"}))
+	})
+}
+
+// A session that has ended is in no index, wherever in a chain it was.
+func TestRegistry_ForgetsWhoHasLeft(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := NewRegistry(prometheus.NewRegistry())
+			var guests []*guest
+			for _, id := range []string{"0", "1", "2"} {
+				guests = append(guests, enter(t, r, id, of("9", "a")))
+			}
+			left := []string{"0", "1", "2"}
+			for _, n := range order {
+				id := guests[n].ID()
+				r.Disconnect(event.Disconnection{Session: id}, time.Time{})
+				require.Equal(t, Disconnected, <-guests[n].ended)
+				left = slices.DeleteFunc(left, func(other string) bool { return other == id })
+				for name, found := range map[string]iter.Seq[*Session]{"subject": r.subjects.of("9"), "token": r.tokens.of("a")} {
+					var ids []string
+					for s := range found {
+						ids = append(ids, s.ID())
+					}
+					require.ElementsMatch(t, left, ids, name)
+				}
+			}
+			require.Empty(t, r.subjects)
+			require.Empty(t, r.tokens)
+			require.Empty(t, r.ids)
+		})
+	}
 }
 
 // A token may be revoked when it has been verified already and nobody knows its
@@ -79,8 +143,9 @@ func TestRegistry_RevokedInBetween(t *testing.T) {
 		r := NewRegistry(prometheus.NewRegistry())
 		r.Revoked = revoked.Cover
 		renewing := enter(t, r, "1", of("9", "a"))
-		revoked.Add(access.Revocation{TokenID: "b"})
-		r.ExpelRevoked()
+		list := []access.Revocation{{TokenID: "b"}}
+		revoked.Add(list...)
+		r.ExpelRevoked(list)
 		late := enter(t, r, "2", of("9", "b"))
 		require.Equal(t, TokenRevoked, <-late.ended)
 		renewing.Do(func() error {
@@ -101,9 +166,10 @@ func TestRegistry_RenewedMeanwhile(t *testing.T) {
 		r := NewRegistry(prometheus.NewRegistry())
 		r.Revoked = revoked.Cover
 		g := enter(t, r, "1", of("9", "a"))
-		revoked.Add(access.Revocation{TokenID: "a"})
+		list := []access.Revocation{{TokenID: "a"}}
+		revoked.Add(list...)
 		g.Do(func() error {
-			r.ExpelRevoked() // leaves a letter, which is read after this one
+			r.ExpelRevoked(list) // leaves a letter, which is read after this one
 			g.Renew(of("9", "b"))
 			return nil
 		})
@@ -122,17 +188,21 @@ func TestRegistry_Disconnect(t *testing.T) {
 			enter(t, r, "wide", platform)
 		pass(time.Second)
 		now := time.Now()
-		pass(time.Second)
+		pass(clockMargin)
 		young := enter(t, r, "young", of("9", ""))
 
 		r.Disconnect(event.Disconnection{Tenant: "c2", Subject: "9"}, now)
 		r.Disconnect(event.Disconnection{Tenant: "c2", Session: "one"}, now)
 		one.stays(t)
-		r.Disconnect(event.Disconnection{Tenant: "c1", Session: "one"}, now)
+		// Whoever names a session knows that it has begun, whatever the clocks say.
+		r.Disconnect(event.Disconnection{Tenant: "c1", Session: "one"}, now.Add(-time.Hour))
 		require.Equal(t, Disconnected, <-one.ended)
 		require.Equal(t, []string{"live 1-0", "goaway disconnected in 0s at 1-0"}, one.heard())
 		two.stays(t)
-		r.Disconnect(event.Disconnection{Tenant: "c1", Subject: "9"}, now)
+		// The database's clock may be a little behind.
+		r.Disconnect(event.Disconnection{Tenant: "c1", Subject: "9"}, now.Add(-time.Second-clockMargin))
+		two.stays(t)
+		r.Disconnect(event.Disconnection{Tenant: "c1", Subject: "9"}, now.Add(-clockMargin))
 		require.Equal(t, Disconnected, <-two.ended)
 		for _, g := range []*guest{eight, wide, young} {
 			g.stays(t)

@@ -20,6 +20,9 @@ type Registry struct {
 
 	mu       sync.Mutex
 	sessions map[*Session]time.Time // and when they began
+	subjects index
+	tokens   index
+	ids      index
 	draining bool
 	empty    chan struct{} // closed when draining and none is left
 
@@ -34,6 +37,9 @@ func NewRegistry(reg prometheus.Registerer) *Registry {
 	f := promauto.With(reg)
 	r := &Registry{
 		sessions: map[*Session]time.Time{},
+		subjects: index{},
+		tokens:   index{},
+		ids:      index{},
 		empty:    make(chan struct{}),
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tailroom_connections", Help: "Sessions at present.",
@@ -84,6 +90,7 @@ func (r *Registry) Run(ctx context.Context, transport string, s *Session) Reason
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, s)
+	r.file(s)
 	if r.draining && len(r.sessions) == 0 {
 		r.closeEmpty()
 	}

@@ -50,6 +50,7 @@ type Session struct {
 	open      Opener
 	feed      Feed // while Run runs
 	mailbox   mailbox
+	places    places // the Registry's
 
 	cursor   event.Cursor // everything up to here was sent
 	said     event.Cursor // the cursor the client knows

@@ -1,0 +1,22 @@
+-- A company may have as many revocations as it makes.
+SET LOCAL ROLE tailroom_owner;
+
+DROP INDEX tailroom.revocations_tenant;
+
+CREATE OR REPLACE FUNCTION tailroom.revoke_tokens(tenant text, subject text, token_id text, before timestamptz, reason text, actor text,
+    OUT "position" bigint, OUT epoch bigint, OUT upto timestamptz, OUT recorded_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_advisory_xact_lock(1952541036, 1);
+    upto := coalesce(revoke_tokens.before, CASE WHEN revoke_tokens.subject IS NULL THEN 'infinity' ELSE clock_timestamp() END);
+    "position" := tailroom.tell(revoke_tokens.tenant, 'tokensRevoked', reason, actor, jsonb_build_object(
+        'subject', revoke_tokens.subject, 'tokenId', revoke_tokens.token_id,
+        'before', CASE WHEN isfinite(upto) THEN to_char(upto AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') END));
+    SELECT e.epoch, e.recorded_at INTO epoch, recorded_at FROM tailroom.events e WHERE e.position = revoke_tokens."position";
+    DELETE FROM tailroom.revocations r
+    WHERE (r.subject = revoke_tokens.subject OR r.token_id = revoke_tokens.token_id)
+        AND r.tenant IS NOT DISTINCT FROM revoke_tokens.tenant AND r.before <= upto;
+    INSERT INTO tailroom.revocations (position, tenant, subject, token_id, before, created_at)
+    VALUES (revoke_tokens."position", revoke_tokens.tenant, revoke_tokens.subject, revoke_tokens.token_id, upto, recorded_at);
+END $$;
