@@ -50,6 +50,7 @@ type Config struct {
 	Health     func(context.Context) Health
 	MaxBody    int64         // bytes of a JSON body, or of one NDJSON line
 	BodyTime   time.Duration // for a JSON body, or one NDJSON line, to come
+	MaxRooms   int           // of a listing
 	Limits     *limit.Limits
 	Stream     http.Handler // GET /v1/stream
 	Socket     http.Handler // GET /v1/ws

@@ -17,6 +17,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
@@ -42,7 +43,11 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
-	q, err := a.query(ctx, grant, r.URL.Query())
+	v, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
+	}
+	q, err := a.query(ctx, grant, v)
 	if err != nil {
 		return err
 	}
@@ -51,7 +56,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 		slog.WarnContext(ctx, "a query of the log failed", "component", "api", "error", err)
 		return problem.New(problem.Unavailable, "the log could not be read in time").RetryAfter(time.Second)
 	}
-	if after := r.URL.Query().Get("after"); after != "" && after != "earliest" && q.After < listing.Bounds.Floor {
+	if after := v.Get("after"); after != "" && after != "earliest" && q.After < listing.Bounds.Floor {
 		return a.gone(ctx)
 	}
 	if strings.Contains(r.Header.Get("Accept"), typeNDJSON) {
@@ -68,7 +73,7 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 		}
 	}
 	q := eventlog.Query{
-		Tenant: grant.Tenant, Namespaces: v["namespace"], Types: v["type"],
+		Tenant: grant.Tenant, Namespaces: distinct(v["namespace"]), Types: distinct(v["type"]),
 		Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"), Limit: defaultLimit,
 	}
 	if len(q.Namespaces) == 0 {
@@ -79,12 +84,17 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 			return q, err
 		}
 	}
-	for _, name := range q.Types {
-		if err := a.knownType(q.Namespaces, name); err != nil {
-			return q, err
-		}
+	if err := a.knownTypes(q.Namespaces, q.Types); err != nil {
+		return q, err
 	}
-	for _, name := range v["room"] {
+	rooms := distinct(v["room"])
+	if len(rooms) > a.MaxRooms {
+		a.Limits.Hit(limit.Rooms)
+		return q, problem.New(problem.TooLarge,
+			fmt.Sprintf("a listing names at most %d rooms; leave rooms out to list all that the token covers", a.MaxRooms)).
+			With("limit", a.MaxRooms)
+	}
+	for _, name := range rooms {
 		room, err := grant.Room(name)
 		if err != nil {
 			return q, err
@@ -100,8 +110,8 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	if q.CorrelationID != "" && !event.ValidCorrelationID(q.CorrelationID) {
 		return q, parameter("correlationId", "correlationId is 1 to 128 printable characters")
 	}
-	if limit := v.Get("limit"); limit != "" {
-		n, err := strconv.Atoi(limit)
+	if size := v.Get("limit"); size != "" {
+		n, err := strconv.Atoi(size)
 		if err != nil || n < 1 || n > maxLimit {
 			return q, parameter("limit", fmt.Sprintf("limit is 1 to %d", maxLimit))
 		}
@@ -134,23 +144,33 @@ func (a *api) known(grant access.Grant, namespace string) error {
 	return a.Catalog.Known(namespace)
 }
 
-// knownType returns unknown_type for a type that none of the namespaces has.
-func (a *api) knownType(namespaces []string, name string) error {
-	var err error
-	for _, namespace := range namespaces {
-		if namespace == event.System {
-			if slices.Contains(event.SystemTypes, name) {
-				return nil
+// knownTypes returns unknown_type for a type that none of the namespaces has.
+func (a *api) knownTypes(namespaces, types []string) error {
+	if len(types) == 0 {
+		return nil
+	}
+	var allowed []string
+	for _, n := range a.Catalog.All() {
+		if slices.Contains(namespaces, n.Name) {
+			for _, t := range n.Types {
+				allowed = append(allowed, t.Name)
 			}
-			err = problem.New(problem.UnknownType, event.System+" has no such type").With("allowed", event.SystemTypes)
-			continue
-		}
-		if _, err = a.Catalog.Lookup(namespace, name); err == nil {
-			return nil
 		}
 	}
-	return err
+	if slices.Contains(namespaces, event.System) {
+		allowed = append(allowed, event.SystemTypes...)
+	}
+	for _, name := range types {
+		if !slices.Contains(allowed, name) {
+			return problem.New(problem.UnknownType, fmt.Sprintf("there is no event type %.100q in these namespaces", name)).
+				With("allowed", allowed)
+		}
+	}
+	return nil
 }
+
+// distinct returns each of the names once. A query can repeat them thousands of times.
+func distinct(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
 
 // between reads the cursors that a listing lies between.
 func (a *api) between(ctx context.Context, q *eventlog.Query, v url.Values) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -306,4 +307,44 @@ func TestConnections(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_open_connections") == 1 }, apptest.Patience, tick)
 	i.Stream(t, token, "")
+}
+
+// What a query repeats is not looked up again and again, and no error is made for
+// each namespace that a type is not of.
+func TestHistory_HostileQuery(t *testing.T) { //nolint:paralleltest // it measures what the process allocates
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_ROOMS=10")[0]
+	token := apptest.Token(t, access.Web, "c1")
+	numbered := func(n int, format string) string {
+		var b strings.Builder
+		for k := range n {
+			fmt.Fprintf(&b, format, k)
+		}
+		return b.String()
+	}
+	get := func(query string) apptest.Answer {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		answer := i.Get(t, "/v1/events?"+strings.TrimSuffix(query, "&"), token)
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "%.40s", query)
+		return answer
+	}
+	for query, test := range map[string]struct {
+		status int
+		code   string
+	}{
+		strings.Repeat("namespace=/orders&", 3000) + "namespace=/printing-ws&" + strings.Repeat("type=printer:test&", 3000): {200, ""},
+		strings.Repeat("namespace=/orders&", 3000) + numbered(5000, "type=%d&"):                                             {422, "unknown_type"},
+		numbered(5000, "namespace=%d&") + numbered(5000, "type=%d&"):                                                        {422, "unknown_namespace"},
+		strings.Repeat("room=branch:b1&", 5000):                                                                             {200, ""},
+		strings.Repeat("type&", 10_001):                                                                                     {400, "invalid_parameter"},
+	} {
+		answer := get(query)
+		require.Equal(t, test.status, answer.Status, "%.40s: %s", query, answer.Body)
+		require.Equal(t, test.code, answer.Code(), "%.40s", query)
+	}
+	require.Equal(t, http.StatusOK, get(numbered(10, "room=branch:b%d&")).Status)
+	fields := requireProblem(t, get(numbered(11, "room=branch:b%d&")), 413, "too_large")
+	require.EqualValues(t, 10, fields["limit"])
+	require.EqualValues(t, 1, limited(t, i, "rooms"))
 }

@@ -57,7 +57,7 @@ func settings(c *Config) []setting {
 		{"TAILROOM_WINDOW_BYTES", "128MiB", "`size` of the window of recent events in memory", size(&c.WindowBytes, 64<<10, 1<<40)},
 		{"TAILROOM_MAX_EVENT_BYTES", "256KiB", "largest `size` of an event's data", size(&c.MaxEventBytes, 1<<10, 16<<20)},
 		{"TAILROOM_MAX_MESSAGE_BYTES", "4MiB", "largest `size` of a message or a request's body", size(&c.MaxMessageBytes, 1<<10, 64<<20)},
-		{"TAILROOM_MAX_ROOMS", "1000", "largest `number` of rooms that a session can name", number(&c.MaxRooms, 1, 100_000)},
+		{"TAILROOM_MAX_ROOMS", "1000", "largest `number` of rooms that a session or a listing can name", number(&c.MaxRooms, 1, 100_000)},
 		{"TAILROOM_MAX_NAMESPACES", "100", "largest `number` of namespaces that a session can follow", number(&c.MaxNamespaces, 1, 10_000)},
 		{"TAILROOM_MAX_CONNECTIONS", "auto", "largest `number` of open connections; auto is what the limit of open files allows", numberOr("auto", &c.Limits.Connections)},
 		{"TAILROOM_MAX_SESSIONS_PER_COMPANY", off, "largest `number` of sessions of a company, on this instance", numberOr(off, &c.Limits.SessionsPerCompany)},
