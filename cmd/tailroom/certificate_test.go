@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -18,6 +17,7 @@ import (
 // is given, and the error says what to do.
 func TestDatabase_IsVerified(t *testing.T) {
 	t.Parallel()
+	keepLog(t)
 	authority, another := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	cert, key := authority.Sign(t, time.Now().Add(time.Hour), "localhost")
 	server, port := pgtest.TLSServer(t, cert, key)
@@ -31,7 +31,7 @@ func TestDatabase_IsVerified(t *testing.T) {
 	)
 	serve := func(database, listen string) []string {
 		return []string{
-			"serve", "--port", "0", "--host", "127.0.0.1", "--jwt-secret", apptest.Secret, "--log-level", "error",
+			"serve", "--port", "0", "--host", "127.0.0.1", "--jwt-secret", apptest.Secret, "--log-level", "debug",
 			"--database-url", database, "--listen-database-url", listen,
 		}
 	}
@@ -48,8 +48,7 @@ func TestDatabase_IsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var out bytes.Buffer
-			err := run(t.Context(), test.args, &out, &out)
+			err := run(t.Context(), test.args, apptest.Log, apptest.Log)
 			require.ErrorContains(t, err, test.says)
 			require.ErrorContains(t, err, "x509: ")
 			require.NotContains(t, err.Error(), apptest.Secret)
@@ -59,7 +58,6 @@ func TestDatabase_IsVerified(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("it runs"))
 		defer cancel()
-		var out bytes.Buffer
-		require.NoError(t, run(ctx, serve(good, good), &out, &out), "it runs until it is told to end")
+		require.NoError(t, run(ctx, serve(good, good), apptest.Log, apptest.Log), "it runs until it is told to end")
 	})
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"testing"
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 	apptest.Main(m)
 }
 
-// tailroom runs a command to its end.
+// tailroom runs a command to its end. It must not say a token.
 func tailroom(ctx context.Context, stdin io.Reader, args ...string) (stdout, stderr string, err error) {
 	var out, said bytes.Buffer
 	root := rootCommand()
@@ -30,7 +32,18 @@ func tailroom(ctx context.Context, stdin io.Reader, args ...string) (stdout, std
 	root.SetOut(&out)
 	root.SetErr(&said)
 	err = root.ExecuteContext(ctx)
+	for _, text := range []string{out.String(), said.String(), fmt.Sprint(err)} {
+		apptest.Look("what `tailroom "+args[0]+"` says", []byte(text))
+	}
 	return out.String(), said.String(), err
+}
+
+// keepLog gives the log back when the test ends: `serve` and `dev` take the whole
+// process's.
+func keepLog(t *testing.T) {
+	t.Helper()
+	before := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(before) })
 }
 
 // startInstance runs an instance on a database of its own.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/catalog"
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
@@ -42,6 +43,7 @@ func TestSimulate_RefusesWhatMakesNoSense(t *testing.T) {
 // An instance with a simulation, and commands that find its secret in the
 // folder. It changes the folder, so it does not run beside others.
 func TestDev_Simulates(t *testing.T) {
+	keepLog(t)
 	dsn := pgtest.Database(t)
 	t.Chdir(t.TempDir())
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -80,5 +82,6 @@ func TestDev_Simulates(t *testing.T) {
 	require.NoError(t, <-ended)
 	said, err := os.ReadFile("log")
 	require.NoError(t, err)
+	apptest.Look("the log of `tailroom dev`", said)
 	require.Contains(t, string(said), "Simulating 3 companies with 4 branches each, 500 events a second")
 }

@@ -146,6 +146,32 @@ func TestTicket_EndsWithTheSecret(t *testing.T) {
 	require.Equal(t, "unauthenticated", refused.Code())
 }
 
+// TestSecrets_Rotated has instances before, in and after a rotation of both
+// secrets, and of the one from which the other is derived.
+func TestSecrets_Rotated(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	const older, newer = "the secret of instances before they change", "the secret of instances when they have changed"
+	start := func(secret, previous, cluster, clusterPrevious string) *apptest.Instance {
+		return apptest.Start(t, dsn, "JWT_SECRET="+secret, "TAILROOM_JWT_SECRET_PREVIOUS="+previous,
+			"CLUSTER_SECRET="+cluster, "TAILROOM_CLUSTER_SECRET_PREVIOUS="+clusterPrevious)
+	}
+	token, err := access.Mint([]byte(older), access.Claims{Subject: "9", CompanyID: "c1", Expires: time.Now().Add(time.Hour)})
+	require.NoError(t, err)
+	for name, test := range map[string]struct{ before, in, after *apptest.Instance }{
+		"both":    {start(older, "", older, ""), start(newer, older, newer, older), start(newer, "", newer, "")},
+		"derived": {start(older, "", "", ""), start(newer, older, "", ""), start(newer, "", "", "")},
+	} {
+		c := cookie(t, test.before.Do(t, http.MethodPost, "/v1/tickets", token, ""))
+		for _, good := range []*apptest.Instance{test.before, test.in} {
+			require.Equal(t, http.StatusOK, good.Get(t, "/v1/events", token).Status, name)
+			good.Stream(t, "", "", "Cookie", c.Name+"="+c.Value).Close()
+		}
+		requireProblem(t, test.after.Get(t, "/v1/events", token), 401, "unauthenticated", name)
+		requireProblem(t, test.after.Do(t, http.MethodGet, "/v1/stream", "", "", "Cookie", c.Name+"="+c.Value), 401, "unauthenticated", name)
+	}
+}
+
 // TestKeys_OfAnIssuer has an instance without any JWT_SECRET, whose issuer is
 // away at first.
 func TestKeys_OfAnIssuer(t *testing.T) {
@@ -163,7 +189,7 @@ func TestKeys_OfAnIssuer(t *testing.T) {
 		_, _ = w.Write(set)
 	}))
 	t.Cleanup(issuer.Close)
-	i := apptest.Cluster(t, 1, "JWT_SECRET=", "JWKS_URL="+issuer.URL, "CLUSTER_SECRET="+apptest.Secret)[0]
+	i := apptest.Cluster(t, 1, "JWT_SECRET=", "TAILROOM_JWT_SECRET_PREVIOUS=", "JWKS_URL="+issuer.URL)[0]
 	signed := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
 		"sub": "9", "companyId": "c1", "exp": time.Now().Add(time.Hour).Unix(),
 	})

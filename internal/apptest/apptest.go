@@ -18,12 +18,19 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/app"
+	"github.com/tailroom/tailroom/internal/apptest/leak"
 	"github.com/tailroom/tailroom/internal/config"
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-// Secret signs the tokens of every test.
-const Secret = "a secret that is long enough for tests"
+// Secret signs the tokens of every test. The others are those of every instance,
+// unless its settings say otherwise.
+const (
+	Secret                = "a secret that is long enough for tests"
+	SecretPrevious        = "the secret that was good before the one of today"
+	ClusterSecret         = "what the instances of a test have in common"
+	ClusterSecretPrevious = "what the instances of a test had in common"
+)
 
 // Patience is how long a test waits for what must happen, before it fails.
 const Patience = 30 * time.Second
@@ -45,7 +52,8 @@ func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	t.Helper()
 	environ = append([]string{
 		"DATABASE_URL=" + pgtest.Writer(dsn), "JWT_SECRET=" + Secret, "TAILROOM_HOST=127.0.0.1", "PORT=0", "TAILROOM_MIGRATE=off",
-		"TAILROOM_DRAIN_TIMEOUT=1s",
+		"TAILROOM_DRAIN_TIMEOUT=1s", "CLUSTER_SECRET=" + ClusterSecret,
+		"TAILROOM_JWT_SECRET_PREVIOUS=" + SecretPrevious, "TAILROOM_CLUSTER_SECRET_PREVIOUS=" + ClusterSecretPrevious,
 	}, environ...)
 	c, err := config.Load(environ, pflag.NewFlagSet("test", pflag.ContinueOnError), config.Database, config.Tokens)
 	require.NoError(t, err)
@@ -102,13 +110,29 @@ func TokenUntil(t testing.TB, expires time.Time, role access.Role, company strin
 }
 
 // Client is what tests send requests with: it keeps no connection, so that
-// none is left when a test ends, and it dials as Dial does.
-var Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: Dial}}
+// none is left when a test ends, and it dials as Dial does. What it is answered is
+// watched.
+var Client = &http.Client{Transport: Watch(&http.Transport{DisableKeepAlives: true, DialContext: dial})}
 
-// Dial connects with small buffers and small segments, on which the other
+// Watch looks for secrets in what a transport is answered.
+func Watch(base http.RoundTripper) http.RoundTripper {
+	return leak.Transport{Finder: &secrets, Base: base}
+}
+
+// Dial connects for a test that speaks HTTP or frames by itself. What comes is
+// watched.
+func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return leak.NewConn(&secrets, conn), nil
+}
+
+// dial connects with small buffers and small segments, on which the other
 // side's buffer depends: a reader who pauses holds the server up after 1 MB or
 // two, where four would fit otherwise.
-func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		var failed error
 		err := raw.Control(func(fd uintptr) {

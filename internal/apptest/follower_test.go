@@ -196,6 +196,7 @@ func (f *follower) socket(ctx context.Context, i *apptest.Instance, enough func(
 		if err != nil {
 			return err
 		}
+		apptest.Look("a message", data)
 		if err := f.message(data); err != nil {
 			return err
 		}

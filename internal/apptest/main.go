@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"testing"
@@ -15,9 +16,10 @@ import (
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-// secrets looks for tokens, the secret that signs them, and the password of the
-// database in whatever instances log, at every level, and answer to this
-// package's helpers. Every token that goes out through them is known to it.
+// secrets looks for tokens, tickets, the secrets that sign them, the keys of
+// certificates, and the password of the database in whatever instances log, at
+// every level, and answer to this package's helpers. Every token that goes out
+// through them is known to it, and every ticket that comes.
 var secrets leak.Finder
 
 // Main is pgtest.Main, and fails when a secret was found where none may be.
@@ -29,11 +31,20 @@ func Main(m *testing.M, options ...goleak.Option) {
 // as the log of another process.
 func Look(where string, text []byte) { secrets.Look(where, text) }
 
+// Log is where another process can log to: it is looked at, a line at a time.
+var Log io.Writer = &secrets
+
+// Key makes a private key in PEM known that must be nowhere.
+func Key(name string, pem []byte) { secrets.Key(name, string(pem)) }
+
 type watched struct{ m *testing.M }
 
 func (w watched) Run() int {
 	flag.Parse()
 	secrets.Secret("JWT_SECRET", Secret)
+	secrets.Secret("TAILROOM_JWT_SECRET_PREVIOUS", SecretPrevious)
+	secrets.Secret("CLUSTER_SECRET", ClusterSecret)
+	secrets.Secret("TAILROOM_CLUSTER_SECRET_PREVIOUS", ClusterSecretPrevious)
 	secrets.Secret("the database's password", pgtest.WriterPassword)
 	if f := flag.Lookup("test.bench"); f == nil || f.Value.String() == "" { // a benchmark does not pay for it
 		// What tests cause on purpose is not news, but is looked at.

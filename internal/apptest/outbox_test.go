@@ -3,7 +3,6 @@ package apptest_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"net/http"
 	"os"
 	osexec "os/exec"
@@ -30,7 +29,7 @@ func TestOutbox_InstancesAreKilledInTurn(t *testing.T) {
 	t.Parallel()
 	dsn, tailroom := pgtest.Database(t), load.Build(t)
 	start := func() *load.Process {
-		p, err := load.Start(t.Context(), tailroom, io.Discard, "DATABASE_URL="+pgtest.Writer(dsn), "JWT_SECRET="+apptest.Secret, "PORT=0")
+		p, err := load.Start(t.Context(), tailroom, apptest.Log, "DATABASE_URL="+pgtest.Writer(dsn), "JWT_SECRET="+apptest.Secret, "PORT=0")
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = p.Stop() })
 		return p
@@ -79,7 +78,7 @@ func TestOutbox_InstancesAreKilledInTurn(t *testing.T) {
 func TestOutbox_LeaderIsKilledWaiting(t *testing.T) {
 	t.Parallel()
 	dsn, tailroom := pgtest.Database(t), load.Build(t)
-	first, err := load.Start(t.Context(), tailroom, io.Discard, "DATABASE_URL="+pgtest.Writer(dsn), "JWT_SECRET="+apptest.Secret, "PORT=0")
+	first, err := load.Start(t.Context(), tailroom, apptest.Log, "DATABASE_URL="+pgtest.Writer(dsn), "JWT_SECRET="+apptest.Secret, "PORT=0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = first.Stop() })
 	require.Eventually(t, func() bool { return (&apptest.Instance{URL: first.URL}).Metric(t, "tailroom_outbox_leader") == 1 },

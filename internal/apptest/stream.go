@@ -45,7 +45,6 @@ func (i *Instance) Stream(t testing.TB, token, query string, headers ...string) 
 	for n := 0; n+1 < len(headers); n += 2 {
 		r.Header.Set(headers[n], headers[n+1])
 	}
-	secrets.Token(token)
 	response, err := i.client().Do(r)
 	require.NoError(t, err)
 	s := &Stream{
@@ -84,7 +83,6 @@ func (s *Stream) Next(t testing.TB) (Block, error) {
 			return b, err
 		}
 		b.Raw += line
-		secrets.Look("an event stream", []byte(line))
 		if line == "\n" {
 			if b.Raw != ":\n\n" {
 				s.until = time.Time{}

@@ -48,6 +48,7 @@ func startSecured(t *testing.T, environ ...string) secured {
 func (s secured) write(t *testing.T, authority *certtest.Authority) {
 	t.Helper()
 	cert, key := authority.Sign(t, time.Now().Add(time.Hour), "127.0.0.1")
+	apptest.Key("TLS_KEY_FILE", key)
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "cert.pem"), cert, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "key.pem"), key, 0o600))
 }
@@ -57,9 +58,9 @@ func trusting(authority *certtest.Authority, two bool) *http.Client {
 	var protocols http.Protocols
 	protocols.SetHTTP1(!two)
 	protocols.SetHTTP2(two)
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: apptest.Watch(&http.Transport{
 		DisableKeepAlives: true, Protocols: &protocols, TLSClientConfig: &tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12},
-	}}
+	})}
 }
 
 func address(t *testing.T, i *apptest.Instance) string {

@@ -169,6 +169,7 @@ func (d *socket) talk(ctx context.Context, i *instance, groups []*group, list []
 func (d *socket) read(ctx context.Context) (r result, err error) {
 	_, data, err := d.conn.Read(ctx)
 	if err == nil {
+		apptest.Look("a message", data)
 		err = json.Unmarshal(data, &r)
 	}
 	return r, err

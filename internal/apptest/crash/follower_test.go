@@ -154,6 +154,7 @@ func (f *follower) overSocket(ctx context.Context, i *instance) error {
 		if err != nil {
 			return err
 		}
+		apptest.Look("a message", data)
 		if err := f.message(data); err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/tailroom/tailroom/internal/apptest"
 )
 
 // What runs beside a round returns errors: only the test's own goroutine may fail
@@ -20,7 +22,7 @@ var client = newClient(0)
 // newClient returns a client whose connections break when nothing is heard for a
 // time; 0 is never.
 func newClient(silence time.Duration) *http.Client {
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: apptest.Watch(&http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, address)
@@ -29,7 +31,7 @@ func newClient(silence time.Duration) *http.Client {
 			}
 			return &line{conn, silence}, nil
 		},
-	}}
+	})}
 }
 
 // line is a connection that breaks when nothing is heard.

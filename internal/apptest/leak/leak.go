@@ -14,15 +14,23 @@ import (
 // Finder knows secrets and looks for them. It may be used concurrently.
 type Finder struct {
 	mu      sync.RWMutex
-	tokens  map[string]string // the end of each token, by how that begins
+	pieces  map[string]piece  // of tokens and keys, by how they begin
 	secrets map[string]string // what each is, by itself
 	found   []string
-	seen    int64
 }
 
+// piece is a part of a secret by which it is found.
+type piece struct{ text, name string }
+
+// What findings call them.
 const (
-	// keyLength is how much of a token's end it is looked for by, and bound to
-	// be of no other.
+	aToken  = "a token"
+	aTicket = "a ticket"
+)
+
+const (
+	// keyLength is how much of a piece it is looked for by, and bound to be of no
+	// other.
 	keyLength = 16
 	// enough leaks to show what is wrong.
 	enough = 10
@@ -43,33 +51,56 @@ func (f *Finder) Secret(name, text string) {
 
 // Token makes every JWT in a text known whose signature must be nowhere. One
 // without a signature is worth nothing.
-func (f *Finder) Token(text string) {
+func (f *Finder) Token(text string) { f.jwts(text, aToken) }
+
+func (f *Finder) jwts(text, name string) {
 	if !strings.Contains(text, "eyJ") {
 		return
 	}
 	for _, jwt := range token.FindAllString(text, -1) {
-		end := jwt[strings.LastIndexByte(jwt, '.')+1:]
-		if len(end) < keyLength {
-			continue
+		f.know(piece{jwt[strings.LastIndexByte(jwt, '.')+1:], name})
+	}
+}
+
+// Key makes a private key in PEM known, by the end of each of its lines: keys of a
+// kind begin alike.
+func (f *Finder) Key(name, pem string) {
+	for line := range strings.Lines(pem) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "-----") {
+			f.know(piece{line[max(0, len(line)-keyLength):], name})
 		}
-		f.mu.Lock()
-		if f.tokens == nil {
-			f.tokens = map[string]string{}
-		}
-		f.tokens[end[:keyLength]] = end
-		f.mu.Unlock()
+	}
+}
+
+// know makes a piece known. A token stays a token if it comes as a ticket as well.
+func (f *Finder) know(p piece) {
+	if len(p.text) < keyLength {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pieces == nil {
+		f.pieces = map[string]piece{}
+	}
+	if _, known := f.pieces[p.text[:keyLength]]; !known {
+		f.pieces[p.text[:keyLength]] = p
 	}
 }
 
 // Look reads what came from where, and remembers what it finds.
-func (f *Finder) Look(where string, text []byte) {
+func (f *Finder) Look(where string, text []byte) { f.look(where, text, "") }
+
+// look is Look where one thing is meant to be.
+func (f *Finder) look(where string, text []byte, meant string) {
 	f.mu.RLock()
 	what := f.find(text)
 	f.mu.RUnlock()
+	if what == "" || what == meant {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen += int64(len(text))
-	if what != "" && len(f.found) < enough {
+	if len(f.found) < enough {
 		f.found = append(f.found, fmt.Sprintf("%s is in %s: %.300q", what, where, text))
 	}
 }
@@ -86,8 +117,8 @@ func (f *Finder) find(text []byte) string {
 			end++
 		}
 		for ; start+keyLength <= end; start++ {
-			if whole, ok := f.tokens[string(text[start:start+keyLength])]; ok && bytes.HasPrefix(text[start:], []byte(whole)) {
-				return "a token"
+			if p, ok := f.pieces[string(text[start:start+keyLength])]; ok && bytes.HasPrefix(text[start:], []byte(p.text)) {
+				return p.name
 			}
 		}
 		start = end
@@ -95,20 +126,14 @@ func (f *Finder) find(text []byte) string {
 	return ""
 }
 
-// isBase64 says which bytes a token is made of, between its dots.
+// isBase64 says which bytes pieces are made of: those of base64, and of base64url,
+// which tokens are written in.
 var isBase64 = func() (is [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+/") {
 		is[c] = true
 	}
 	return is
 }()
-
-// Seen is how many bytes were read, and how many tokens are known.
-func (f *Finder) Seen() (read int64, tokens int) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.seen, len(f.tokens)
-}
 
 // Err says what was found; nil is nothing.
 func (f *Finder) Err() error {

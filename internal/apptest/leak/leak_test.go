@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/apptest/certtest"
 	"github.com/tailroom/tailroom/internal/apptest/leak"
 )
 
@@ -21,6 +22,8 @@ func TestFinder(t *testing.T) {
 		return token
 	}
 	known, other := mint("known"), mint("other")
+	_, key := certtest.NewAuthority(t).Sign(t, time.Now().Add(time.Hour), "localhost")
+	lines := strings.Split(string(key), "\n")
 	signature := known[strings.LastIndex(known, ".")+1:]
 	for name, test := range map[string]struct {
 		text  string
@@ -32,6 +35,9 @@ func TestFinder(t *testing.T) {
 		"its signature, alone":  {signature, "a token"},
 		"at the end":            {"cursor-" + signature, "a token"},
 		"the secret":            {"key: the secret of the test.", "the secret"},
+		"a key":                 {"-----BEGIN PRIVATE KEY-----\n" + lines[1] + "\n", "the key"},
+		"a line of a key":       {"key=" + lines[2], "the key"},
+		"where all keys begin":  {lines[1][:40], ""},
 		"another token":         {other, ""},
 		"half of its signature": {signature[:20], ""},
 		"an unsigned token":     {known[:strings.LastIndex(known, ".")], ""},
@@ -41,6 +47,7 @@ func TestFinder(t *testing.T) {
 			t.Parallel()
 			var f leak.Finder
 			f.Secret("the secret", "the secret of the test")
+			f.Key("the key", string(key))
 			f.Token(`{"type":"hello","token":"` + known + `"}`)
 			slog.New(slog.NewJSONHandler(&f, nil)).Info("a line", "text", test.text)
 			if test.found == "" {

@@ -169,6 +169,7 @@ func (f frame) message(t testing.TB) apptest.Message {
 		// RFC 7692: the end of the flush is implied.
 		inflated, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(f.payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
 		require.NoError(t, err)
+		apptest.Look("a compressed message", inflated)
 		text = inflated
 	}
 	m := apptest.Message{Raw: text}
