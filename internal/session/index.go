@@ -52,7 +52,10 @@ func (x index) remove(p *place) {
 // of are the sessions of a name.
 func (x index) of(name string) iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
-		for p := x[name]; p != nil && yield(p.session); p = p.right {
+		for p := x[name]; p != nil; p = p.right {
+			if !yield(p.session) {
+				return
+			}
 		}
 	}
 }

@@ -26,7 +26,9 @@ func TestTransport(t *testing.T) {
 	}
 	token, ticket := mint("user"), mint("ticket")
 	cookie := func(value string) func(http.ResponseWriter) {
-		return func(w http.ResponseWriter) { w.Header().Set("Set-Cookie", "tailroom_ticket="+value+"; Path=/v1/stream") }
+		return func(w http.ResponseWriter) {
+			w.Header().Set("Set-Cookie", "tailroom_ticket="+value+"; Path=/v1/stream")
+		}
 	}
 	for name, test := range map[string]struct {
 		answer func(http.ResponseWriter)
