@@ -210,7 +210,7 @@ func TestSubscribe_ToTooMuch(t *testing.T) {
 		"subscribe": json.RawMessage(`[{"namespace":"/orders","rooms":` + rooms(1001, 0) + `}]`),
 	})
 	require.Equal(t, "too_large", s.Next(t).Code)
-	require.EqualValues(t, 4103, s.Closed(t).Code)
+	require.EqualValues(t, 1009, s.Closed(t).Code)
 }
 
 func TestPublish(t *testing.T) {
