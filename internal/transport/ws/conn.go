@@ -156,12 +156,12 @@ func (c *conn) hello(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	m, err := parse(data)
-	if err == nil && m.Type != "hello" {
+	first, err := parseOpening(data)
+	if err == nil && first.Type != "hello" {
 		err = problem.New(problem.InvalidMessage, "the first message must be a hello").With("allowed", []string{"hello"})
 	}
 	if err == nil {
-		err = c.begin(ctx, m)
+		err = c.begin(ctx, first.Token, data)
 	}
 	if err == nil {
 		return nil
@@ -173,13 +173,9 @@ func (c *conn) hello(ctx context.Context) error {
 	if p.Code == problem.Internal {
 		slog.ErrorContext(ctx, "a hello failed", "component", "ws", "error", err)
 	}
-	var ref json.RawMessage
-	if m != nil {
-		ref = m.Ref
-	}
 	c.handler.metrics.refused.WithLabelValues(string(p.Code)).Inc()
 	slog.DebugContext(ctx, "a hello was refused", "component", "ws", "remote", c.remote, "code", p.Code, "detail", p.Detail)
-	c.complain(ref, p)
+	c.complain(first.Ref, p)
 	return reasonFor(p.Code)
 }
 
@@ -207,14 +203,19 @@ func reasonFor(code problem.Code) session.Reason {
 	}
 }
 
-// begin makes the session that a hello asks for and welcomes it.
-func (c *conn) begin(ctx context.Context, m *message) error {
-	if len(m.Consumer) > 0 && string(m.Consumer) != "null" {
-		return problem.New(problem.InvalidMessage, "this server keeps no consumers yet: bring the cursor").With("path", "consumer")
-	}
-	grant, err := c.handler.Verify(m.Token)
+// begin makes the session that a hello asks for and welcomes it. Of a hello
+// whose token is not believed, nothing else is read.
+func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
+	grant, err := c.handler.Verify(token)
 	if err != nil {
 		return err
+	}
+	m, err := parse(hello)
+	if err != nil {
+		return err
+	}
+	if len(m.Consumer) > 0 && string(m.Consumer) != "null" {
+		return problem.New(problem.InvalidMessage, "this server keeps no consumers yet: bring the cursor").With("path", "consumer")
 	}
 	if grant, err = grant.Name(string(m.CompanyID)); err != nil {
 		return err

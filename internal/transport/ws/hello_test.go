@@ -78,6 +78,9 @@ func TestHello_ThatIsNone(t *testing.T) {
 		"no token":              {`{"type":"hello","ref":"r"}`, "unauthenticated", 4100, "unauthenticated"},
 		"token of a wrong type": {`{"type":"hello","ref":"r","token":7}`, "invalid_message", 4103, "invalid_message"},
 		"garbage for a token":   {hello("a.b.c", ""), "unauthenticated", 4100, "unauthenticated"},
+		"no token, no list":     {`{"type":"hello","ref":"r","token":"a.b.c","subscribe":{}}`, "unauthenticated", 4100, "unauthenticated"},
+		"no token, a consumer":  {hello("a.b.c", `,"consumer":"c"`), "unauthenticated", 4100, "unauthenticated"},
+		"a consumer":            {hello(token, `,"consumer":"c"`), "invalid_message", 4103, "invalid_message"},
 		"another secret": {
 			hello(sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 40)), claims), ""), "unauthenticated", 4100, "unauthenticated",
 		},

@@ -47,30 +47,51 @@ type subscription struct {
 	Snapshot  bool     `json:"snapshot"`
 }
 
-// parse reads a message. The error is a *problem.Error; with it comes, if
-// it can be told, the message, so that the answer carries its ref.
+// opening is what is read of a message before its token is believed: a list takes up
+// to a hundred times the memory of its text.
+type opening struct {
+	Type  string          `json:"type"`
+	Ref   json.RawMessage `json:"ref"`
+	Token string          `json:"token"`
+}
+
+// parseOpening reads no more of a message than that. Its errors are parse's.
+func parseOpening(data []byte) (*opening, error) {
+	var o opening
+	return &o, decode(data, &o, &o.Ref, &o.Type)
+}
+
+// parse reads a message. The error is a *problem.Error; the message comes with
+// it, so that the answer carries its ref.
 func parse(data []byte) (*message, error) {
+	var m message
+	return &m, decode(data, &m, &m.Ref, &m.Type)
+}
+
+// decode reads a message into v, which has this ref and type. A ref that cannot
+// be echoed is taken away.
+func decode(data []byte, v any, ref *json.RawMessage, kind *string) error {
 	// encoding/json passes bad UTF-8 on, and what is echoed of it would break
 	// the connection: text frames are UTF-8.
 	if !json.Valid(data) || !utf8.Valid(data) {
-		return nil, problem.New(problem.InvalidJSON, "the message is not valid JSON")
+		return problem.New(problem.InvalidJSON, "the message is not valid JSON")
 	}
-	var m message
-	err := json.Unmarshal(data, &m)
-	if len(m.Ref) > maxRef || bytes.HasPrefix(m.Ref, []byte("{")) || bytes.HasPrefix(m.Ref, []byte("[")) {
-		return nil, problem.New(problem.InvalidMessage, "a ref is a short string or a number").With("path", "ref")
+	err := json.Unmarshal(data, v)
+	if len(*ref) > maxRef || bytes.HasPrefix(*ref, []byte("{")) || bytes.HasPrefix(*ref, []byte("[")) {
+		*ref = nil
+		return problem.New(problem.InvalidMessage, "a ref is a short string or a number").With("path", "ref")
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
-		return &m, problem.New(problem.InvalidMessage, "the field "+wrong.Field+" cannot be of type "+kindOf(wrong)).
+		return problem.New(problem.InvalidMessage, "the field "+wrong.Field+" cannot be of type "+kindOf(wrong)).
 			With("path", wrong.Field)
 	}
 	if err != nil {
-		return nil, problem.New(problem.InvalidMessage, "a message is a JSON object")
+		return problem.New(problem.InvalidMessage, "a message is a JSON object")
 	}
-	if m.Type == "" {
-		return &m, problem.New(problem.InvalidMessage, "the message has no type")
+	if *kind == "" {
+		return problem.New(problem.InvalidMessage, "the message has no type")
 	}
-	return &m, nil
+	return nil
 }
 
 // kindOf is the kind of JSON that was not expected, without the number itself.

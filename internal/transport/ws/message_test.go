@@ -41,9 +41,7 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 		path, _ := p.Fields["path"].(string)
 		require.Equal(t, want.path, path, "%.80s", text)
 		require.Less(t, len(p.Detail), 200, "%.80s", text)
-		if want.ref != "" {
-			require.Equal(t, want.ref, string(m.Ref), "%.80s", text)
-		}
+		require.Equal(t, want.ref, string(m.Ref), "%.80s", text)
 	}
 }
 
@@ -67,12 +65,12 @@ func FuzzParse(f *testing.F) {
 			require.ErrorAs(t, err, &p)
 			require.True(t, json.Valid(p.Message(map[string]any{"type": "error"})))
 		}
-		if m == nil {
-			require.Error(t, err)
-			return
-		}
-		require.True(t, json.Valid(data) && utf8.Valid(data))
+		first, early := parseOpening(data)
 		if err == nil {
+			require.NoError(t, early)
+			require.Equal(t, m.Ref, first.Ref)
+			require.Equal(t, m.Token, first.Token)
+			require.True(t, json.Valid(data) && utf8.Valid(data))
 			require.NotEmpty(t, m.Type)
 			_, _ = m.subscriptions()
 		}
