@@ -24,41 +24,92 @@ const (
 	coldTimeout = 30 * time.Second
 )
 
+// coldRead is a page that is being read, or waits for its turn to be.
+type coldRead struct {
+	askers  int // guarded by Hub.coldMu
+	abandon context.CancelFunc
+	done    chan struct{}
+	page    event.Page
+	err     error
+}
+
 // readCold reads a page older than the window. Whoever asks for a page that is
 // being read gets the same one, unless it may hold what was erased meanwhile.
 func (h *Hub) readCold(ctx context.Context, keys []event.Topic, after event.Cursor) (event.Batch, error) {
 	name := strconv.FormatInt(h.redactions.Load(), 10) + "\x00" + coldKey(keys, after)
-	result := h.cold.DoChan(name, func() (any, error) {
-		tenant := "" // of all the topics: a session is of one company, or of every
-		if len(keys) > 0 {
-			tenant = keys[0].Tenant
-		}
-		if err := h.slots.Enter(h.life, tenant); err != nil {
-			return nil, err
-		}
-		defer h.slots.Leave(tenant)
-		readCtx, cancel := context.WithTimeout(h.life, coldTimeout)
-		defer cancel()
-		h.metrics.coldReads.Inc()
-		return h.log.Page(readCtx, keys, after.Position, coldRows)
-	})
+	r := h.ask(name, keys, after)
+	defer h.unask(name, r)
 	select {
 	case <-ctx.Done():
 		return event.Batch{}, ctx.Err()
-	case r := <-result:
-		if r.Err != nil {
-			return event.Batch{}, r.Err
-		}
-		page := r.Val.(event.Page) //nolint:forcetypeassert // it is what the function above returns
-		if h.foreign(after, page.Bounds.Tip) {
-			h.Wake(0)
-			return event.Batch{}, errForeign
-		}
-		if after.Position < page.Bounds.Floor {
-			return event.Batch{}, h.expired(ctx, page.Bounds)
-		}
-		return event.Batch{Entries: page.Entries, Next: page.Next}, nil
+	case <-r.done:
 	}
+	if r.err != nil {
+		return event.Batch{}, r.err
+	}
+	if h.foreign(after, r.page.Bounds.Tip) {
+		h.Wake(0)
+		return event.Batch{}, errForeign
+	}
+	if after.Position < r.page.Bounds.Floor {
+		return event.Batch{}, h.expired(ctx, r.page.Bounds)
+	}
+	return event.Batch{Entries: r.page.Entries, Next: r.page.Next}, nil
+}
+
+// ask returns the page of this name that others ask for, or begins to read it.
+func (h *Hub) ask(name string, keys []event.Topic, after event.Cursor) *coldRead {
+	h.coldMu.Lock()
+	defer h.coldMu.Unlock()
+	r := h.cold[name]
+	if r == nil {
+		wait, abandon := context.WithCancel(h.life)
+		r = &coldRead{abandon: abandon, done: make(chan struct{})}
+		h.cold[name] = r
+		go func() {
+			defer close(r.done)
+			r.page, r.err = h.readPage(wait, keys, after)
+			h.coldMu.Lock()
+			defer h.coldMu.Unlock()
+			h.dropCold(name, r)
+		}()
+	}
+	r.askers++
+	return r
+}
+
+// unask ends the wait for a page that nobody asks for any more. One that is
+// being read is read to its end: to break a query off costs its connection.
+func (h *Hub) unask(name string, r *coldRead) {
+	h.coldMu.Lock()
+	defer h.coldMu.Unlock()
+	if r.askers--; r.askers == 0 {
+		r.abandon()
+		h.dropCold(name, r)
+	}
+}
+
+// dropCold lets whoever asks from now on begin anew. The caller holds coldMu.
+func (h *Hub) dropCold(name string, r *coldRead) {
+	if h.cold[name] == r {
+		delete(h.cold, name)
+	}
+}
+
+// readPage reads a page when its company has its turn, if wait has not ended by then.
+func (h *Hub) readPage(wait context.Context, keys []event.Topic, after event.Cursor) (event.Page, error) {
+	tenant := "" // of all the topics: a session is of one company, or of every
+	if len(keys) > 0 {
+		tenant = keys[0].Tenant
+	}
+	if err := h.slots.Enter(wait, tenant); err != nil {
+		return event.Page{}, err
+	}
+	defer h.slots.Leave(tenant)
+	ctx, cancel := context.WithTimeout(h.life, coldTimeout)
+	defer cancel()
+	h.metrics.coldReads.Inc()
+	return h.log.Page(ctx, keys, after.Position, coldRows)
 }
 
 // errForeign holds a reader up until the hub has looked at the log.

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/fair"
 )
@@ -78,8 +76,10 @@ type Hub struct {
 	life  context.Context //nolint:containedctx // of reads that several readers share: it ends with Run
 	end   context.CancelFunc
 	fresh fresh
-	cold  singleflight.Group
 	slots *fair.Gate // admission of cold reads
+
+	coldMu sync.Mutex
+	cold   map[string]*coldRead // that somebody waits for
 
 	mu       sync.RWMutex
 	window   deque
@@ -97,7 +97,7 @@ type Hub struct {
 func New(ctx context.Context, c Config) (*Hub, error) {
 	h := &Hub{
 		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, system: c.System, metrics: c.Metrics,
-		wake: make(chan struct{}, 1), slots: fair.NewGate(coldSlots, coldShare),
+		wake: make(chan struct{}, 1), slots: fair.NewGate(coldSlots, coldShare), cold: map[string]*coldRead{},
 		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
 	}
 	h.life, h.end = context.WithCancel(context.WithoutCancel(ctx))

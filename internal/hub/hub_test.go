@@ -331,6 +331,72 @@ func TestCold_Admission(t *testing.T) {
 	})
 }
 
+// Whoever has left does not stand in line any more: a company that comes back with
+// another old cursor each time, and leaves, has nothing queued up.
+func TestCold_WhoHasLeftDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLog()
+		l.some(1000, "branch:b1")
+		h := newHub(t, l, 1)
+		l.gate = make(chan struct{})
+		read := func(ctx context.Context, n int64) chan error {
+			r, _ := open(t, h, room("branch:b1"))
+			done := make(chan error, 1)
+			go func() {
+				b, err := r.Read(ctx, at(n))
+				if err == nil && (len(b.Entries) == 0 || b.Entries[0].Cursor != at(n+1)) {
+					err = errors.New("another one's page")
+				}
+				done <- err
+			}()
+			synctest.Wait()
+			return done
+		}
+		for n := range int64(coldShare) { // fill the company's places
+			ctx, cancel := context.WithCancel(t.Context())
+			done := read(ctx, n)
+			cancel()
+			require.ErrorIs(t, <-done, context.Canceled)
+		}
+		require.Equal(t, coldShare, l.pages)
+		stays := read(t.Context(), 500)
+		for n := int64(400); n < 600; n++ {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := read(ctx, n)
+			cancel()
+			require.ErrorIs(t, <-done, context.Canceled)
+		}
+		returns := read(t.Context(), 599)
+		synctest.Wait()
+		close(l.gate)
+		require.NoError(t, <-stays, "another asker of the page has left")
+		require.NoError(t, <-returns)
+		synctest.Wait()
+		require.Equal(t, coldShare+2, l.pages, "nobody wants the others")
+		require.Empty(t, h.cold)
+	})
+}
+
+// A page is for those who asked before it was read, however long they take to go.
+func TestCold_WhoAsksLaterReadsAnew(t *testing.T) {
+	t.Parallel()
+	l := newMemoryLog()
+	l.some(100, "branch:b1")
+	h := newHub(t, l, 1)
+	l.fail(errAway)
+	first := h.ask("page", []event.Topic{room("branch:b1")}, at(5))
+	<-first.done
+	require.ErrorIs(t, first.err, errAway)
+	l.fail(nil)
+	second := h.ask("page", []event.Topic{room("branch:b1")}, at(5))
+	h.unask("page", first)
+	<-second.done
+	require.NoError(t, second.err)
+	require.NotEmpty(t, second.page.Entries)
+	h.unask("page", second)
+}
+
 func TestCold_Errors(t *testing.T) {
 	t.Parallel()
 	l := newMemoryLog()
