@@ -24,7 +24,8 @@ import (
 var everyLimit = []string{
 	"message_bytes", "event_bytes", "group_events", "event_rooms", "json_depth", "rooms", "namespaces",
 	"frame_rate_per_connection", "frame_rate_per_company", "publish_rate_per_connection", "publish_rate_per_company", "flood",
-	"sessions_per_company", "sessions_per_address", "connections", "hello_bytes", "hello_timeout", "header_timeout", "body_timeout",
+	"revocations_per_company", "sessions_per_company", "sessions_per_address", "connections",
+	"hello_bytes", "hello_timeout", "header_timeout", "body_timeout",
 }
 
 func limited(t testing.TB, i *apptest.Instance, name string) float64 {
@@ -87,6 +88,41 @@ func TestPublishRate_PerCompany(t *testing.T) {
 	require.EqualValues(t, 3, i.Metric(t, `tailroom_publish_refused_total{code="rate_limited"}`))
 	i.Publish(t, apptest.Token(t, access.Service, "c2"), status(""))
 	require.Len(t, i.Lines(t, "/v1/events?limit=1000", token), 80)
+}
+
+// Orders have the company's rate, beside its events: a flood of those does not keep
+// out the order that ends it.
+func TestPublishRate_Orders(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_PUBLISH_RATE_PER_COMPANY=1")[0]
+	token, one, two := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Admin, "c1"), apptest.Token(t, access.Admin, "c2")
+	platform := apptest.Token(t, access.Admin, "*")
+	i.Publish(t, token, "["+status("")+strings.Repeat(","+status(""), 999)+"]") // a quarter of an hour ahead
+	requireProblem(t, i.Post(t, token, status("")), 429, "rate_limited")
+	order := func(path, token string) apptest.Answer {
+		return i.Do(t, http.MethodPost, path, token, `{"subject":"x"}`)
+	}
+	hits := limited(t, i, "publish_rate_per_company")
+	requireProblem(t, i.Do(t, http.MethodPost, "/v1/revocations", one, `{}`), 400, "invalid_parameter")
+	require.Equal(t, http.StatusCreated, order("/v1/revocations", one).Status)
+	refused := 0
+	for n := 0; refused < 2; n++ { // it takes longer than a second when the machine is busy
+		require.Less(t, n, 100)
+		for _, path := range []string{"/v1/revocations", "/v1/disconnections"} {
+			if answer := order(path, one); answer.Status != http.StatusCreated {
+				fields := requireProblem(t, answer, 429, "rate_limited", path)
+				require.LessOrEqual(t, fields["retryAfterMs"], 1000.0)
+				require.Equal(t, "1", answer.Header.Get("Retry-After"))
+				refused++
+			}
+		}
+	}
+	require.Equal(t, hits+float64(refused), limited(t, i, "publish_rate_per_company"))
+	require.Equal(t, http.StatusCreated, order("/v1/revocations", two).Status)
+	for range 3 {
+		answer := i.Do(t, http.MethodPost, "/v1/disconnections", platform, `{"subject":"x","companyId":"c1"}`)
+		require.Equal(t, http.StatusCreated, answer.Status)
+	}
 }
 
 // Many lines are not refused for coming quickly: they are read more slowly.

@@ -16,6 +16,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
@@ -62,6 +63,12 @@ func (a *api) revoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
 	defer cancel()
 	before, told, err := a.Operator.Revoke(ctx, revocation)
+	if errors.Is(err, eventlog.ErrTooManyRevocations) {
+		a.Limits.Hit(limit.RevocationsPerCompany)
+		return problem.New(problem.TooLarge, "the company has as many revocations as it may have, and this was not carried out: "+
+			"revoke all tokens of a subject rather than each, or have the platform revoke it in every company").
+			With("limit", eventlog.MaxRevocations)
+	}
 	if err != nil {
 		return orderFailed(ctx, err)
 	}
@@ -125,6 +132,11 @@ func (a *api) order(w http.ResponseWriter, r *http.Request, other string, more .
 	if grant, err = grant.Name(text(body.CompanyID)); err != nil {
 		return eventlog.Order{}, body, err
 	}
+	if !grant.PlatformWide { // the platform's administrators are not to be kept out by a company's
+		if err := a.Limits.Order(grant.Tenant); err != nil {
+			return eventlog.Order{}, body, err
+		}
+	}
 	return eventlog.Order{
 		Tenant: grant.Tenant, Subject: text(body.Subject), Reason: text(body.Reason), Actor: grant.Actor(),
 	}, body, nil
@@ -168,11 +180,6 @@ func text(s *string) string {
 func orderFailed(ctx context.Context, err error) error {
 	if errors.Is(err, eventlog.ErrOrder) {
 		return problem.New(problem.InvalidParameter, err.Error())
-	}
-	if errors.Is(err, eventlog.ErrTooManyRevocations) {
-		return problem.New(problem.TooLarge, "the company has as many revocations as it may have, and this was not carried out: "+
-			"revoke all tokens of a subject rather than each, or have the platform revoke it in every company").
-			With("limit", eventlog.MaxRevocations)
 	}
 	slog.WarnContext(ctx, "an order could not be carried out", "component", "api", "error", err)
 	return problem.New(problem.Unavailable, "the log did not confirm it in time, and it may or may not be in force: order it again").

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
 // Only administrators give orders, and only for the company that they are of.
@@ -67,6 +68,25 @@ func TestOrders_Scope(t *testing.T) {
 	require.Contains(t, string(answer.Body), `"before":null`)
 	answer = i.Do(t, http.MethodPost, "/v1/revocations", apptest.Token(t, access.Admin, "*"), `{"subject":"x","before":"2026-01-31T18:30:00+01:00"}`)
 	require.Equal(t, "2026-01-31T17:30:00.000000Z", answer.Field("before"))
+}
+
+func TestOrders_TooManyRevocations(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn)
+	_, err := pgtest.Pool(t, dsn).Exec(t.Context(), `INSERT INTO tailroom.revocations (position, tenant, subject, before, created_at)
+		SELECT -n, 'c1', 'subject ' || n, now(), now() FROM generate_series(1, 10000) n`)
+	require.NoError(t, err)
+	one, platform := apptest.Token(t, access.Admin, "c1"), apptest.Token(t, access.Admin, "*")
+	for token, body := range map[string]string{one: `{"subject":"x"}`, platform: `{"tokenId":"x","companyId":"c1"}`} {
+		fields := requireProblem(t, i.Do(t, http.MethodPost, "/v1/revocations", token, body), 413, "too_large", body)
+		require.EqualValues(t, 10_000, fields["limit"])
+	}
+	require.EqualValues(t, 2, limited(t, i, "revocations_per_company"))
+	for token, path := range map[string]string{one: "/v1/disconnections", platform: "/v1/revocations"} {
+		answer := i.Do(t, http.MethodPost, path, token, `{"subject":"x"}`)
+		require.Equal(t, http.StatusCreated, answer.Status, string(answer.Body))
+	}
 }
 
 func TestOrders_Malformed(t *testing.T) {

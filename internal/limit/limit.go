@@ -28,6 +28,7 @@ const (
 	PublishRatePerConnection Name = "publish_rate_per_connection"
 	PublishRatePerCompany    Name = "publish_rate_per_company"
 	Flood                    Name = "flood"
+	RevocationsPerCompany    Name = "revocations_per_company"
 	SessionsPerCompany       Name = "sessions_per_company"
 	SessionsPerAddress       Name = "sessions_per_address"
 	Connections              Name = "connections"
@@ -40,7 +41,8 @@ const (
 var names = []Name{
 	MessageBytes, EventBytes, GroupEvents, EventRooms, JSONDepth, Rooms, Namespaces,
 	FrameRatePerConnection, FrameRatePerCompany, PublishRatePerConnection, PublishRatePerCompany, Flood,
-	SessionsPerCompany, SessionsPerAddress, Connections, HelloBytes, HelloTimeout, HeaderTimeout, BodyTimeout,
+	RevocationsPerCompany, SessionsPerCompany, SessionsPerAddress, Connections,
+	HelloBytes, HelloTimeout, HeaderTimeout, BodyTimeout,
 }
 
 // sessionRetry is when to ask again for a session that there is no room for.
@@ -62,6 +64,7 @@ type Limits struct {
 	config            Config
 	hits              map[Name]prometheus.Counter
 	frames, publishes *companyRates
+	orders            *companyRates
 	companies         *seats[string]
 	addresses         *seats[netip.Addr]
 }
@@ -74,6 +77,7 @@ func New(c Config) *Limits {
 	l := &Limits{
 		config: c, hits: map[Name]prometheus.Counter{},
 		frames: newCompanyRates(c.FrameRatePerCompany), publishes: newCompanyRates(c.PublishRatePerCompany),
+		orders:    newCompanyRates(c.PublishRatePerCompany),
 		companies: newSeats[string](c.SessionsPerCompany), addresses: newSeats[netip.Addr](c.SessionsPerAddress),
 	}
 	for _, name := range names {
@@ -94,6 +98,19 @@ func (l *Limits) Publish(company string, events int) error {
 	}
 	l.Hit(PublishRatePerCompany)
 	return tooFast(fmt.Sprintf("the company publishes more than %d events a second", l.config.PublishRatePerCompany), wait)
+}
+
+// Order takes one order of a company's administrators, which the log tells of as of
+// an event: there may be as many in a second as events. The error is of code
+// rate_limited. They are counted by themselves, for whoever floods the log with a
+// stolen token must not keep out the order that revokes it.
+func (l *Limits) Order(company string) error {
+	wait := l.orders.take(company, 1)
+	if wait == 0 {
+		return nil
+	}
+	l.Hit(PublishRatePerCompany)
+	return tooFast(fmt.Sprintf("the company gives more than %d orders a second", l.config.PublishRatePerCompany), wait)
 }
 
 // Session counts a session of a company in. The error is of code rate_limited.

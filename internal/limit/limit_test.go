@@ -79,6 +79,24 @@ func TestPublish_LargeGroup(t *testing.T) {
 	})
 }
 
+// Orders have the rate of a company's events, and are counted by themselves.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := limits(Config{PublishRatePerCompany: 10})
+		require.NoError(t, l.Publish("c1", 100))
+		for range 10 {
+			require.NoError(t, l.Order("c1"))
+		}
+		require.Equal(t, 100*time.Millisecond, refused(t, l.Order("c1")))
+		require.Equal(t, 1, l.hit(t, PublishRatePerCompany))
+		require.NoError(t, l.Order("c2"))
+		<-time.After(100 * time.Millisecond)
+		require.NoError(t, l.Order("c1"))
+		require.NoError(t, limits(Config{}).Order("c1"))
+	})
+}
+
 // Companies that were active long ago take no memory.
 func TestRates_ForgetIdleCompanies(t *testing.T) {
 	t.Parallel()
