@@ -14,10 +14,10 @@ import (
 
 // bounded gives every request so much time for its body, whether anybody reads
 // it or not: net/http reads what a handler left. A connection that is one too many
-// is closed after its request.
+// is closed after its request, and so is one of many, unless others share it (HTTP/2).
 func (a *api) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if limit.Over(r) {
+		if limit.Over(r) || r.ProtoMajor == 1 && limit.Crowded(r) {
 			w.Header().Set("Connection", "close")
 		}
 		if r.Body != http.NoBody {

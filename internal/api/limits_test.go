@@ -345,6 +345,62 @@ func TestConnections(t *testing.T) {
 	i.Stream(t, token, "")
 }
 
+// Connections that are kept for another request keep nobody out, however many one
+// client has of them, and whatever it does with them.
+func TestConnections_IdleOnesMakeRoom(t *testing.T) {
+	t.Parallel()
+	const most = 8
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_CONNECTIONS=8", "TAILROOM_HEADER_TIMEOUT=1h")[0]
+	token := apptest.Token(t, access.Service, "c1")
+	const ask = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	idle := func() (net.Conn, *bufio.Reader) {
+		conn, in := raw(t, i, ask)
+		require.Equal(t, http.StatusOK, answered(t, in).Status)
+		return conn, in
+	}
+	open := func() float64 { return i.Metric(t, "tailroom_open_connections") }
+
+	_, oldest := idle()
+	conn, begun := idle()
+	_, err := io.WriteString(conn, "G") // it is idle all the same
+	require.NoError(t, err)
+	for range most + 64 {
+		idle()
+	}
+	_, _ = io.Copy(io.Discard, oldest)
+	_, _ = io.Copy(io.Discard, begun)
+	require.LessOrEqual(t, open(), float64(most))
+	require.GreaterOrEqual(t, limited(t, i, "connections"), 60.0)
+
+	// Whoever comes finds room, and drives out nobody who does something.
+	var streams []*apptest.Stream
+	for range 6 {
+		streams = append(streams, i.Stream(t, token, "namespace=/orders"))
+	}
+	_, in := raw(t, i, ask)
+	require.Equal(t, http.StatusOK, answered(t, in).Status)
+	requireCut(t, in) // in a crowd none is kept
+	i.Publish(t, token, status(""))
+	for _, s := range streams {
+		for b, err := s.Next(t); b.Event != "orderStatusUpdate"; b, err = s.Next(t) {
+			require.NoError(t, err)
+		}
+		s.Close()
+	}
+	require.Eventually(t, func() bool { return open() == 1 }, apptest.Patience, tick)
+
+	// One that has been used lately outlives those that have not.
+	_, first := idle()
+	conn, in = idle()
+	for range 2 * most {
+		idle()
+		_, err := io.WriteString(conn, ask)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, answered(t, in).Status)
+	}
+	_, _ = io.Copy(io.Discard, first)
+}
+
 // What a query repeats is not looked up again and again, and no error is made for
 // each namespace that a type is not of.
 func TestHistory_HostileQuery(t *testing.T) { //nolint:paralleltest // it measures what the process allocates

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -37,12 +38,15 @@ func MaxConnections(database int) (int, error) {
 	return min(max(most, spare), mostConnections), nil
 }
 
-// Listener counts the connections that are open.
+// Listener counts the connections that are open. From three quarters of the limit
+// on, each that comes ends the one that has been idle for longest: who says nothing
+// keeps nobody out.
 type Listener struct {
 	*net.TCPListener
 	limits *Limits
 	most   int64
 	open   atomic.Int64
+	idle   idlers
 }
 
 // Listen counts the connections of a listener, of which there may be so many.
@@ -65,7 +69,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		open := l.open.Add(1)
+		l.open.Add(1)
+		if l.crowded() {
+			l.makeRoom()
+		}
+		open := l.open.Load()
 		c := &Conn{TCPConn: tcp, listener: l, over: open > l.most}
 		if c.over {
 			l.limits.Hit(Connections)
@@ -73,6 +81,17 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if open <= l.most+spare {
 			return c, nil
 		}
+		_ = c.Close()
+	}
+}
+
+// crowded reports whether more than three quarters are taken.
+func (l *Listener) crowded() bool { return 4*l.open.Load() > 3*l.most }
+
+// makeRoom ends the connection that has been idle for longest.
+func (l *Listener) makeRoom() {
+	if c := l.idle.oldest(); c != nil {
+		l.limits.Hit(Connections)
 		_ = c.Close()
 	}
 }
@@ -91,6 +110,7 @@ type Conn struct {
 	over     bool // it came when there were too many
 	phase    atomic.Int32
 	closed   atomic.Bool
+	place    *list.Element // among the idle ones, guarded by their lock
 }
 
 // Read reads, and counts the header that did not come in time.
@@ -98,8 +118,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	switch {
 	case n > 0:
-		if c.phase.Load() == idle {
-			c.phase.Store(inHeader)
+		if c.phase.CompareAndSwap(idle, inHeader) {
+			c.listener.idle.again(c)
 		}
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.phase.CompareAndSwap(inHeader, inRequest): // once, however often it is asked
 		c.listener.limits.Hit(HeaderTimeout)
@@ -109,6 +129,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Close counts the connection out.
 func (c *Conn) Close() error {
+	c.listener.idle.remove(c)
 	if !c.closed.Swap(true) {
 		c.listener.open.Add(-1)
 	}
@@ -124,9 +145,13 @@ func (l *Limits) ConnState(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive, http.StateHijacked:
 		c.phase.Store(inRequest)
+		c.listener.idle.remove(c)
 	case http.StateIdle:
 		c.phase.Store(idle)
-	case http.StateNew, http.StateClosed:
+		c.listener.idle.add(c)
+	case http.StateClosed:
+		c.listener.idle.remove(c) // it may have been closed before it was idle
+	case http.StateNew:
 	}
 }
 
@@ -134,14 +159,26 @@ type connKey struct{}
 
 // ConnContext is for http.Server: it tells requests which connection they came by.
 func (l *Limits) ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	if c := counted(conn); c != nil && c.over {
-		return context.WithValue(ctx, connKey{}, c)
-	}
-	return ctx
+	return context.WithValue(ctx, connKey{}, counted(conn))
 }
 
 // Over reports whether a request came by a connection that is one too many.
-func Over(r *http.Request) bool { return r.Context().Value(connKey{}) != nil }
+func Over(r *http.Request) bool {
+	c := connOf(r)
+	return c != nil && c.over
+}
+
+// Crowded reports whether there are so many connections that a request's should not
+// be kept for another one.
+func Crowded(r *http.Request) bool {
+	c := connOf(r)
+	return c != nil && c.listener.crowded()
+}
+
+func connOf(r *http.Request) *Conn {
+	c, _ := r.Context().Value(connKey{}).(*Conn)
+	return c
+}
 
 // counted is the connection below whatever a server has laid over it, or nil.
 func counted(conn net.Conn) *Conn {
