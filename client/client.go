@@ -127,14 +127,18 @@ func New(c Config) (*Client, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	cl := &Client{cfg: c, following: slices.Clone(c.Subscribe), changed: make(chan struct{})}
-	cl.queue.changed = make(chan struct{}, 1)
+	cl.queue.changed, cl.queue.limit = make(chan struct{}, 1), maxBehind
 	if c.CursorFile != "" {
 		var err error
 		if cl.received, err = loadCursor(c.CursorFile); err != nil {
 			return nil, err
 		}
 	}
-	cl.keep = keeper{client: cl, handled: cl.received, kept: cl.received}
+	kept := cl.received
+	if cl.received == "" && cursorForm.MatchString(c.From) {
+		cl.received = c.From
+	}
+	cl.keep = keeper{client: cl, handled: cl.received, kept: kept}
 	if c.Outbox != "" {
 		var err error
 		if cl.outbox, err = openOutbox(c.Outbox, cmp.Or(c.OutboxEvents, 100_000), cmp.Or(c.OutboxBytes, 64<<20)); err != nil {

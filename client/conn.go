@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,23 +178,21 @@ func (k *conn) serve(line context.Context) (live bool, reason error) {
 	return live, k.reason
 }
 
-// enter makes it the client's connection.
+// enter makes it the client's connection. If it begins at a place of the server's
+// choice, "now" for one, the next one begins there as well: what happens in
+// between is not missed. A consumer's place the server keeps.
 func (k *conn) enter() {
 	c := k.client
 	c.mu.Lock()
 	c.conn = k
-	fresh := c.received == ""
-	snapshot := false
-	for _, s := range c.following {
-		snapshot = snapshot || s.Snapshot
-	}
-	if fresh && !snapshot {
+	pin := c.received == "" && c.cfg.Consumer == "" && !slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot })
+	if pin {
 		c.received = k.welcome.Cursor
 	}
 	c.change()
 	c.mu.Unlock()
 	c.report(k, Status{Phase: Replaying, Instance: k.welcome.Instance, Rooms: k.welcome.Rooms, Cursor: k.welcome.Cursor})
-	if fresh && !snapshot {
+	if pin {
 		c.queue.push(item{cursor: k.welcome.Cursor})
 	}
 }

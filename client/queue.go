@@ -24,6 +24,7 @@ type item struct {
 // next one goes on behind it.
 type queue struct {
 	changed chan struct{} // of capacity one: something was pushed
+	limit   int
 
 	mu    sync.Mutex
 	items []item
@@ -42,7 +43,7 @@ func (q *queue) push(items ...item) bool {
 	case q.changed <- struct{}{}:
 	default:
 	}
-	return q.bytes <= maxBehind
+	return q.bytes <= q.limit
 }
 
 func (q *queue) pop() (item, bool) {
