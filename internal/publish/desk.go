@@ -33,7 +33,7 @@ const (
 var refusals = []problem.Code{
 	problem.InvalidJSON, problem.InvalidParameter, problem.InvalidRoom, problem.UnknownNamespace, problem.UnknownType,
 	problem.SchemaViolation, problem.Forbidden, problem.TooLarge, problem.VersionConflict, problem.IDReused,
-	problem.PartialDuplicate, problem.TokenExpired, problem.TokenRevoked, problem.RateLimited, problem.Overloaded,
+	problem.PartialDuplicate, problem.AlreadyAnswered, problem.TokenExpired, problem.TokenRevoked, problem.RateLimited, problem.Overloaded,
 	problem.Unavailable, problem.Internal,
 }
 
@@ -224,7 +224,16 @@ func (d *Desk) draft(grant access.Grant, raw []byte, now time.Time, draft *event
 	if err := in.fill(draft, now); err != nil {
 		return err
 	}
-	return d.content(grant, typ, in, draft)
+	if err := d.content(grant, typ, in, draft); err != nil {
+		return err
+	}
+	mark(draft, typ)
+	return nil
+}
+
+// mark tells the log what d has to do with requests.
+func mark(d *event.Draft, typ *catalog.Type) {
+	d.Awaits, d.MayAnswer = typ.Awaits(), typ.MayAnswer(d.Data)
 }
 
 // publishers are the roles that may publish a type.
@@ -322,6 +331,14 @@ func explain(err error, drafts []event.Draft) error {
 		return problem.New(problem.IDReused, "an event with this id exists, with other content: "+
 			"a retry must repeat the event, a new event needs a new id").
 			With("index", reused.Index).With("id", drafts[reused.Index].ID)
+	}
+	if late, ok := errors.AsType[*eventlog.AlreadyAnsweredError](err); ok {
+		p := problem.New(problem.AlreadyAnswered, "the request was answered already, by the event with this id: "+
+			"the first answer is the one that counts").With("id", late.By)
+		if len(drafts) > 1 {
+			p = p.With("index", late.Index)
+		}
+		return p
 	}
 	switch {
 	case errors.Is(err, eventlog.ErrPartialDuplicate):
