@@ -31,7 +31,7 @@ func (q *Queries) EventStory(ctx context.Context, db DBTX, arg EventStoryParams)
 
 const requestAnswers = `-- name: RequestAnswers :many
 
-SELECT r.position, coalesce(r.answer_position, 0)::bigint AS answer
+SELECT r.position, coalesce(r.answer_position, 0)::bigint AS answer, r.answer_id
 FROM (SELECT unnest($1::bigint[]) AS position, unnest($2::uuid[]) AS id) w
 JOIN tailroom.requests r ON r.position = w.position AND r.id = w.id
 `
@@ -44,10 +44,11 @@ type RequestAnswersParams struct {
 type RequestAnswersRow struct {
 	Position int64
 	Answer   int64
+	AnswerID pgtype.UUID
 }
 
 // Requests: events that want an answer.
-// Where the answers to some requests are; 0 where there is none yet. One that is
+// The answers to some requests; position 0 where there is none yet. A request that is
 // missing is not in the log: it has lost its end.
 func (q *Queries) RequestAnswers(ctx context.Context, db DBTX, arg RequestAnswersParams) ([]RequestAnswersRow, error) {
 	rows, err := db.Query(ctx, requestAnswers, arg.Positions, arg.Ids)
@@ -58,7 +59,7 @@ func (q *Queries) RequestAnswers(ctx context.Context, db DBTX, arg RequestAnswer
 	var items []RequestAnswersRow
 	for rows.Next() {
 		var i RequestAnswersRow
-		if err := rows.Scan(&i.Position, &i.Answer); err != nil {
+		if err := rows.Scan(&i.Position, &i.Answer, &i.AnswerID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -1,9 +1,9 @@
 -- Requests: events that want an answer.
 
 -- name: RequestAnswers :many
--- Where the answers to some requests are; 0 where there is none yet. One that is
+-- The answers to some requests; position 0 where there is none yet. A request that is
 -- missing is not in the log: it has lost its end.
-SELECT r.position, coalesce(r.answer_position, 0)::bigint AS answer
+SELECT r.position, coalesce(r.answer_position, 0)::bigint AS answer, r.answer_id
 FROM (SELECT unnest(@positions::bigint[]) AS position, unnest(@ids::uuid[]) AS id) w
 JOIN tailroom.requests r ON r.position = w.position AND r.id = w.id;
 

@@ -79,10 +79,10 @@ type Place struct {
 	ID       uuid.UUID
 }
 
-// Answers returns the positions of the answers to some requests, 0 where there is
-// none yet. A request that is not among the result is not in the log: it has lost
+// Answers returns where the answers to some requests are, by the requests' positions:
+// at 0 where there is none yet. A request that is not among the result is not in the log: it has lost
 // its end.
-func (l *Log) Answers(ctx context.Context, requests []Place) (map[int64]int64, error) {
+func (l *Log) Answers(ctx context.Context, requests []Place) (map[int64]Place, error) {
 	var p db.RequestAnswersParams
 	for _, r := range requests {
 		p.Positions = append(p.Positions, r.Position)
@@ -92,9 +92,9 @@ func (l *Log) Answers(ctx context.Context, requests []Place) (map[int64]int64, e
 	if err != nil {
 		return nil, fmt.Errorf("looking for answers: %w", err)
 	}
-	answers := make(map[int64]int64, len(rows))
+	answers := make(map[int64]Place, len(rows))
 	for _, r := range rows {
-		answers[r.Position] = r.Answer
+		answers[r.Position] = Place{Position: r.Answer, ID: r.AnswerID.Bytes}
 	}
 	return answers, nil
 }

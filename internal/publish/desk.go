@@ -82,19 +82,24 @@ type Pending struct {
 // Submit judges a group of events, which is published whole or not at all, and
 // lets it wait for the log. Groups of one source stay in order.
 func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) (*Pending, error) {
-	if err := d.good(grant); err != nil {
+	return d.submit(grant, source, len(events), func() ([]event.Draft, error) { return d.drafts(grant, events) })
+}
+
+// submit lets so many events wait for the log, when it has their drafts.
+func (d *Desk) submit(grant access.Grant, source any, events int, judge func() ([]event.Draft, error)) (*Pending, error) {
+	if err := d.Good(grant); err != nil {
 		return nil, d.refuse(err)
 	}
 	// Before they are judged, which is work. Without a company in the grant, only
 	// the events tell whose they are.
 	if grant.Tenant != "" {
-		if err := d.limits.Publish(grant.Tenant, len(events)); err != nil {
+		if err := d.limits.Publish(grant.Tenant, events); err != nil {
 			return nil, d.refuse(err)
 		}
 	}
-	drafts, err := d.drafts(grant, events)
+	drafts, err := judge()
 	if err == nil && grant.Tenant == "" {
-		err = d.limits.Publish(drafts[0].Tenant, len(events))
+		err = d.limits.Publish(drafts[0].Tenant, events)
 	}
 	if err != nil {
 		return nil, d.refuse(err)
@@ -106,9 +111,9 @@ func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) 
 	return &Pending{desk: d, ticket: ticket, drafts: drafts}, nil
 }
 
-// good reports what has become of a grant since its token was verified, which may
+// Good reports what has become of a grant since its token was verified, which may
 // be long ago: a session lasts, and so does the body of a request.
-func (d *Desk) good(grant access.Grant) error {
+func (d *Desk) Good(grant access.Grant) error {
 	switch {
 	case d.revoked(grant):
 		return problem.New(problem.TokenRevoked, "the token was revoked")
