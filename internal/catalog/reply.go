@@ -26,6 +26,8 @@ type Reply struct {
 	// Ack says that an acknowledgement over Socket.IO waits for the answer,
 	// instead of for the log.
 	Ack bool
+
+	when []byte // When as JSON
 }
 
 // MetBy reports whether the data of an event of the reply's type is an
@@ -67,7 +69,7 @@ func buildReply(request string, file *replyYAML) (*Reply, error) {
 	if file.Type == request {
 		return nil, errors.New("a request cannot answer itself")
 	}
-	r := &Reply{Type: file.Type, Timeout: defaultReplyTimeout, Ack: file.Ack}
+	r := &Reply{Type: file.Type, Timeout: defaultReplyTimeout, Ack: file.Ack, when: []byte(`{}`)}
 	if file.Timeout != "" {
 		timeout, err := time.ParseDuration(file.Timeout)
 		if err != nil || timeout < time.Millisecond {
@@ -90,6 +92,7 @@ func (r *Reply) condition(n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
+	r.when = text
 	if err := json.Unmarshal(text, &r.When); err != nil {
 		return errors.New("want a list of values for each field: {status: [accepted, rejected]}")
 	}
