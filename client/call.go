@@ -168,11 +168,11 @@ func (k *conn) say(ctx context.Context, text []byte) error {
 	}
 }
 
-// renewAgain is the pause between attempts to renew a token.
+// renewAgain is the longest pause between attempts to renew a token.
 const renewAgain = 5 * time.Second
 
 // renew brings another token before the present one expires.
-func (k *conn) renew(ctx context.Context) {
+func (k *conn) renew(ctx context.Context, expires time.Time) {
 	for {
 		token, err := k.client.cfg.Token(ctx)
 		if err == nil && token != k.client.shown("") {
@@ -185,7 +185,7 @@ func (k *conn) renew(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			k.client.cfg.Logger.WarnContext(ctx, "the token was not renewed", "component", "client", "error", err)
 		}
-		if sleep(ctx, renewAgain) != nil {
+		if sleep(ctx, max(minPause, min(renewAgain, time.Until(expires)/4))) != nil {
 			return
 		}
 	}

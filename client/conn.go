@@ -32,6 +32,7 @@ type message struct {
 	Namespace   string              `json:"namespace"`
 	States      []State             `json:"states"`
 	More        bool                `json:"more"`
+	ExpiresAt   time.Time           `json:"expiresAt"`
 
 	raw []byte
 }
@@ -261,7 +262,7 @@ func (k *conn) hear(ctx context.Context, others *sync.WaitGroup, m message) {
 			k.client.cfg.Logger.WarnContext(ctx, "the server complains", "component", "client", "error", e)
 		}
 	case "expiring":
-		others.Go(func() { k.renew(ctx) })
+		others.Go(func() { k.renew(ctx, m.ExpiresAt) })
 	case "goaway":
 		k.client.cfg.Logger.InfoContext(ctx, "the server sends the client away", "component", "client", "reason", m.Reason)
 	}
