@@ -17,8 +17,8 @@ import (
 type Config struct {
 	Server
 
-	// Subscribe lists what to follow. Nil is every namespace of the catalogue if
-	// there is a Handler, and nothing otherwise.
+	// Subscribe lists what to follow. Nil is all that the token covers if there is a
+	// Handler, and nothing otherwise.
 	Subscribe []Subscription
 	// Handler is given each event, one at a time and in order. When it returns nil
 	// the event is behind the cursor. Its error ends Run.
@@ -64,7 +64,7 @@ type Config struct {
 }
 
 // Subscription is a namespace, and the rooms of it to follow: all that the token
-// covers if there are none.
+// covers if there are none. In a Config, "" is every namespace of the catalogue.
 type Subscription struct {
 	Namespace string   `json:"namespace"`
 	Rooms     []string `json:"rooms,omitempty"`
@@ -107,6 +107,7 @@ type Client struct {
 	ended     error          // of the last Run, once it has ended
 	following []Subscription // as the server has agreed to
 	received  string         // the cursor to come back with; "" is none
+	handled   string         // the cursor of what the callbacks have dealt with
 	token     string         // the one last shown
 	conn      *conn          // the one that is welcome; nil while there is none
 	changed   chan struct{}  // closed when one of these has changed
@@ -126,6 +127,9 @@ func New(c Config) (*Client, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.Handler != nil && c.Subscribe == nil {
+		c.Subscribe = []Subscription{{}}
+	}
 	cl := &Client{cfg: c, following: slices.Clone(c.Subscribe), changed: make(chan struct{})}
 	cl.queue.changed, cl.queue.limit = make(chan struct{}, 1), maxBehind
 	if c.CursorFile != "" {
@@ -138,7 +142,8 @@ func New(c Config) (*Client, error) {
 	if cl.received == "" && cursorForm.MatchString(c.From) {
 		cl.received = c.From
 	}
-	cl.keep = keeper{client: cl, handled: cl.received, kept: kept}
+	cl.handled = cl.received
+	cl.keep = keeper{client: cl, kept: kept}
 	if c.Outbox != "" {
 		var err error
 		if cl.outbox, err = openOutbox(c.Outbox, cmp.Or(c.OutboxEvents, 100_000), cmp.Or(c.OutboxBytes, 64<<20)); err != nil {
@@ -213,7 +218,7 @@ func (c *Client) begin() error {
 	}
 	c.running, c.ended = true, nil
 	// What was received and not handled comes again.
-	c.received = c.keep.handled
+	c.received = c.handled
 	c.queue.clear()
 	return nil
 }
@@ -278,6 +283,15 @@ func (c *Client) Enqueue(drafts ...Draft) error {
 		return nil
 	}
 	return c.outbox.put(events)
+}
+
+// Cursor is where the client is: everything up to there is handled. It is "" before
+// that is known. A program that keeps it itself, with what its handler does, gives
+// it back as Config.From.
+func (c *Client) Cursor() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.handled
 }
 
 // Pending is how many events wait in the outbox.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -131,7 +133,7 @@ func (d *dialer) hello(ctx context.Context) (_ *conn, err error) {
 		}
 	}
 	d.shown(token)
-	if err := d.follow(ctx); err != nil {
+	if err := d.follow(ctx, token); err != nil {
 		return nil, err
 	}
 	k := newConn(d.Client)
@@ -161,28 +163,37 @@ func (d *dialer) hello(ctx context.Context) (_ *conn, err error) {
 	return k, nil
 }
 
-// follow asks for the namespaces, if every one is to be followed.
-func (d *dialer) follow(ctx context.Context) error {
-	if d.cfg.Handler == nil || d.cfg.Subscribe != nil {
-		return nil
-	}
+// follow asks for the catalogue, if every namespace of it is to be followed.
+func (d *dialer) follow(ctx context.Context, token string) error {
+	every := func(s Subscription) bool { return s.Namespace == "" }
 	d.mu.Lock()
-	known := d.following != nil
+	list := d.following
 	d.mu.Unlock()
-	if known {
+	if !slices.ContainsFunc(list, every) {
 		return nil
 	}
-	names, err := d.cfg.namespaces(ctx)
-	if err != nil {
+	var catalogue struct {
+		Namespaces []struct {
+			Name string `json:"name"`
+		} `json:"namespaces"`
+	}
+	ask := request{method: http.MethodGet, path: "/v1/catalog"}
+	if err := d.cfg.try(ctx, d.cfg.URLs[d.url], token, ask, nil, &catalogue); err != nil {
 		return err
 	}
-	list := make([]Subscription, len(names))
-	for i, name := range names {
-		list[i].Namespace = name
+	var named []Subscription
+	for _, s := range list {
+		if !every(s) {
+			named = append(named, s)
+			continue
+		}
+		for _, n := range catalogue.Namespaces {
+			named = append(named, Subscription{n.Name, s.Rooms, s.Snapshot})
+		}
 	}
 	d.mu.Lock()
-	d.following = list
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	d.following = named
 	return nil
 }
 

@@ -64,10 +64,12 @@ func (c *Client) take(ctx context.Context, i item) error {
 		}
 	}
 	if i.cursor != "" {
-		c.keep.handled = i.cursor
+		c.mu.Lock()
+		c.handled = i.cursor
+		c.mu.Unlock()
 	}
 	if i.status != "" {
-		c.report(i.from, Status{Phase: i.status, Cursor: c.keep.handled, Reason: i.reason})
+		c.report(i.from, Status{Phase: i.status, Cursor: i.cursor, Reason: i.reason})
 	}
 	return nil
 }
@@ -82,31 +84,31 @@ func (c *Client) catchUp() {
 
 // keeper keeps the cursor of what was handled.
 type keeper struct {
-	client  *Client
-	handled string
-	kept    string // in the file, or acknowledged on the connection
-	on      *conn
-	at      time.Time
+	client *Client
+	kept   string // in the file, or acknowledged on the connection
+	on     *conn
+	at     time.Time
 }
 
 // now keeps the cursor if it is time to. Otherwise it returns what to wait for.
 func (k *keeper) now(ctx context.Context, idle bool) (again <-chan time.Time, err error) {
+	handled := k.client.Cursor()
 	wait := keepEvery - time.Since(k.at)
 	switch {
 	case k.client.cfg.CursorFile != "":
-		if k.handled == k.kept || !idle && wait > 0 {
+		if handled == k.kept || !idle && wait > 0 {
 			return nil, nil
 		}
-		err = saveCursor(k.client.cfg.CursorFile, k.handled)
+		err = saveCursor(k.client.cfg.CursorFile, handled)
 	case k.client.cfg.Consumer != "":
 		on := k.client.current()
-		if k.handled == "" || on == nil || k.handled == k.kept && on == k.on {
+		if handled == "" || on == nil || handled == k.kept && on == k.on {
 			return nil, nil
 		}
 		if wait > 0 {
 			return time.After(wait), nil
 		}
-		if on.post(ctx, map[string]any{"type": "ack", "cursor": k.handled}) != nil {
+		if on.post(ctx, map[string]any{"type": "ack", "cursor": handled}) != nil {
 			return nil, nil // the next connection brings it
 		}
 		k.on = on
@@ -116,7 +118,7 @@ func (k *keeper) now(ctx context.Context, idle bool) (again <-chan time.Time, er
 	if err != nil {
 		return nil, fmt.Errorf("keeping the cursor: %w", err)
 	}
-	k.kept, k.at = k.handled, time.Now()
+	k.kept, k.at = handled, time.Now()
 	return nil, nil
 }
 

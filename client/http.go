@@ -96,23 +96,6 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// namespaces are those of the catalogue.
-func (s Server) namespaces(ctx context.Context) ([]string, error) {
-	var catalogue struct {
-		Namespaces []struct {
-			Name string `json:"name"`
-		} `json:"namespaces"`
-	}
-	if err := s.do(ctx, request{method: http.MethodGet, path: "/v1/catalog"}, &catalogue); err != nil {
-		return nil, err
-	}
-	names := make([]string, len(catalogue.Namespaces))
-	for i, n := range catalogue.Namespaces {
-		names[i] = n.Name
-	}
-	return names, nil
-}
-
 func parseEvent(raw json.RawMessage) (Event, error) {
 	e := Event{Raw: raw}
 	err := json.Unmarshal(raw, &e)
