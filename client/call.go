@@ -152,7 +152,9 @@ func encode(m map[string]any) ([]byte, error) {
 		return nil, fmt.Errorf("encoding: %w", err)
 	}
 	if len(text) > maxSent {
-		return nil, &Error{Code: "too_large", Status: statuses["too_large"], Detail: fmt.Sprintf("the message has more than %d bytes", maxSent)}
+		return nil, &Error{
+			Code: "too_large", Status: statuses["too_large"], Detail: fmt.Sprintf("the message has more than %d bytes", maxSent),
+		}
 	}
 	return text, nil
 }

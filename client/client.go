@@ -86,7 +86,8 @@ type Reset struct {
 type ResetError struct{ Reset }
 
 func (e *ResetError) Error() string {
-	return fmt.Sprintf("the log cannot go on from the client's cursor (%s): events before %s are missing, and there is no OnReset", e.Reason, e.Resume)
+	return fmt.Sprintf("the log cannot go on from the client's cursor (%s): events before %s are missing, and there is no OnReset",
+		e.Reason, e.Resume)
 }
 
 // Refusal is a group of the outbox that the server refused for good.

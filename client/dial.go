@@ -41,9 +41,8 @@ func (c *Client) stayConnected(ctx, line context.Context) error {
 		c.report(nil, Status{Phase: Connecting})
 		k, err := d.connect(ctx)
 		if err == nil {
-			live := false
-			live, err = k.serve(line)
-			if live {
+			var live bool
+			if live, err = k.serve(line); live {
 				d.tries = 0
 			}
 		}

@@ -108,8 +108,8 @@ func (k *keeper) now(ctx context.Context, idle bool) (again <-chan time.Time, er
 		if wait > 0 {
 			return time.After(wait), nil
 		}
-		if on.post(ctx, map[string]any{"type": "ack", "cursor": handled}) != nil {
-			return nil, nil // the next connection brings it
+		if failed := on.post(ctx, map[string]any{"type": "ack", "cursor": handled}); failed != nil {
+			return nil, nil //nolint:nilerr // it is acknowledged on the next connection
 		}
 		k.on = on
 	default:

@@ -192,7 +192,7 @@ func TestNew_SaysWhatIsWrong(t *testing.T) {
 
 func TestServer_TriesAgain(t *testing.T) {
 	t.Parallel()
-	real := apptest.Cluster(t, 1)[0]
+	server := apptest.Cluster(t, 1)[0]
 	l := newLine(t, "")
 	published := make(chan error, 1)
 	s := serverAt(service(t), l.url())
@@ -200,10 +200,10 @@ func TestServer_TriesAgain(t *testing.T) {
 		_, err := s.Publish(t.Context(), orders(0, 1)...)
 		published <- err
 	}()
-	l.turn(real.URL)
+	l.turn(server.URL)
 	require.NoError(t, next(t, published))
 
-	gone := serverAt(service(t), "http://127.0.0.1:1", real.URL)
+	gone := serverAt(service(t), "http://127.0.0.1:1", server.URL)
 	receipts, err := gone.Publish(t.Context(), orders(1, 2)...)
 	require.NoError(t, err, "the other URL")
 	require.EqualValues(t, 2, receipts[0].Position)

@@ -88,7 +88,7 @@ func (e *Error) Error() string {
 
 // Is reports whether target is an *Error of the same code.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // target is what it is
+	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 
@@ -121,8 +121,8 @@ func parseError(text []byte) *Error {
 		Conflicts    []Conflict  `json:"conflicts"`
 	}
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(text, &said) != nil || said.Code == "" || json.Unmarshal(text, &fields) != nil {
-		return nil
+	if err := errors.Join(json.Unmarshal(text, &said), json.Unmarshal(text, &fields)); err != nil || said.Code == "" {
+		return nil //nolint:nilerr // it is no Error of the server's
 	}
 	return &Error{
 		Code: said.Code, Status: cmp.Or(said.Status, statuses[said.Code]), Detail: cmp.Or(said.Detail, said.Message),

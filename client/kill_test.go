@@ -30,7 +30,7 @@ func program() error {
 		CursorFile: filepath.Join(dir, "cursor"),
 		From:       "earliest",
 		Handler: func(_ context.Context, e client.Event) error {
-			fmt.Printf("handled %s\n", e.Stream)
+			fmt.Fprintf(os.Stdout, "handled %s\n", e.Stream)
 			return nil
 		},
 		Outbox:    filepath.Join(dir, "outbox"),
@@ -47,7 +47,7 @@ func program() error {
 		if err := c.Enqueue(order); err != nil {
 			return errors.Join(err, c.Close())
 		}
-		fmt.Printf("stored order:%d\n", i)
+		fmt.Fprintf(os.Stdout, "stored order:%d\n", i)
 		select {
 		case err := <-ended:
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,7 +54,7 @@ func instance() error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(a.URL())
+	fmt.Fprintln(os.Stdout, a.URL())
 	return a.Run(context.Background())
 }
 
@@ -62,7 +63,7 @@ func instance() error {
 func spawn(t *testing.T, role string, environ ...string) (lines chan string, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(environ, roleVariable+"="+role, "PATH="+os.Getenv("PATH"))
+	cmd.Env = slices.Concat(environ, []string{roleVariable + "=" + role, "PATH=" + os.Getenv("PATH")})
 	cmd.Stderr = apptest.Log
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)

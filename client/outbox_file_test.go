@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,7 +56,7 @@ func TestOutbox_CutAtEveryByte(t *testing.T) {
 
 	for _, rubbish := range []string{"", "\x00\x00\x00\n", "0badcafe {}"} {
 		for length := range len(whole) + 1 {
-			cut := append(whole[:length:length], rubbish...)
+			cut := slices.Concat(whole[:length], []byte(rubbish))
 			waiting, last, end, err := scan(cut)
 			require.NoError(t, err)
 			lines := bytes.Count(whole[:length], []byte("\n"))

@@ -66,7 +66,7 @@ func TestEnqueue_Refusals(t *testing.T) {
 	server := apptest.Cluster(t, 1)[0]
 	refused := make(chan client.Refusal, 10)
 	no := errors.New("not now")
-	var answer error = no
+	answer := no
 	c := client.Config{
 		Server: serverAt(web(t), server.URL), Outbox: filepath.Join(t.TempDir(), "outbox"),
 		OnRefused: func(_ context.Context, r client.Refusal) error {

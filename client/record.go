@@ -39,7 +39,7 @@ func parseRecord(line []byte) (r record, ok bool) {
 	}
 	sum, err := strconv.ParseUint(string(line[:sumLength-1]), 16, 32)
 	text := line[sumLength:]
-	if err != nil || uint32(sum) != crc32.Checksum(text, castagnoli) || json.Unmarshal(text, &r) != nil {
+	if err != nil || sum != uint64(crc32.Checksum(text, castagnoli)) || json.Unmarshal(text, &r) != nil {
 		return record{}, false
 	}
 	return r, (r.Put > 0 && len(r.Events) > 0) != (r.Done > 0)
