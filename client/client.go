@@ -68,8 +68,8 @@ type Config struct {
 type Subscription struct {
 	Namespace string   `json:"namespace"`
 	Rooms     []string `json:"rooms,omitempty"`
-	// Snapshot asks for the present state first, where there is no cursor to go on
-	// from: Config.OnSnapshot.
+	// Snapshot asks for the state first, before the events that change it, when Run
+	// begins and after a reset: Config.OnSnapshot.
 	Snapshot bool `json:"snapshot,omitempty"`
 }
 
@@ -108,6 +108,7 @@ type Client struct {
 	ended     error          // of the last Run, once it has ended
 	following []Subscription // as the server has agreed to
 	received  string         // the cursor to come back with; "" is none
+	stale     bool           // the state is to come first, for subscriptions with Snapshot
 	handled   string         // the cursor of what the callbacks have dealt with
 	token     string         // the one last shown
 	conn      *conn          // the one that is welcome; nil while there is none
@@ -219,7 +220,7 @@ func (c *Client) begin() error {
 	}
 	c.running, c.ended = true, nil
 	// What was received and not handled comes again.
-	c.received = c.handled
+	c.received, c.stale = c.handled, true
 	c.queue.clear()
 	return nil
 }

@@ -186,7 +186,7 @@ func (k *conn) enter() {
 	c := k.client
 	c.mu.Lock()
 	c.conn = k
-	pin := c.received == "" && c.cfg.Consumer == "" && !slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot })
+	pin := c.received == "" && c.cfg.Consumer == ""
 	if pin {
 		c.received = k.welcome.Cursor
 	}
@@ -290,6 +290,9 @@ func (k *conn) enqueue(m message) bool {
 	case "reset":
 		next = m.Resume
 		items = []item{{reset: &Reset{m.Reason, m.Oldest, m.Resume, m.Snapshot}, cursor: m.Resume}}
+		if k.client.outdated() {
+			defer k.end(errAgain) // the next connection begins with the state
+		}
 	case "snapshot":
 		next = ""
 		items = []item{{snapshot: &Snapshot{m.Namespace, m.States, m.Cursor, k.states != m.Namespace, m.More}}}
@@ -306,12 +309,28 @@ func (k *conn) enqueue(m message) bool {
 	for i := range items {
 		items[i].from = k
 	}
+	k.client.mu.Lock()
 	if next != "" {
-		k.client.mu.Lock()
 		k.client.received = next
-		k.client.mu.Unlock()
 	}
+	switch m.Type {
+	case "snapshot":
+		k.client.stale = true // until it is whole
+	case "events", "cursor", "live":
+		k.client.stale = false
+	}
+	k.client.mu.Unlock()
 	return k.client.queue.push(items...)
+}
+
+// outdated notes that the state has to be asked for, and reports whether it was not
+// being asked for already.
+func (c *Client) outdated() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.stale
+	c.stale = slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot })
+	return c.stale && !was
 }
 
 // stopFollowing leaves the connection to the calls.

@@ -24,6 +24,9 @@ const (
 // errBehind ends a connection whose events had no room.
 var errBehind = errors.New("the handler has caught up")
 
+// errAgain ends a connection that does not give the state after a reset.
+var errAgain = errors.New("the state comes with another connection")
+
 // dialer makes one connection after the other.
 type dialer struct {
 	*Client
@@ -49,7 +52,7 @@ func (c *Client) stayConnected(ctx, line context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if errors.Is(err, errBehind) {
+		if errors.Is(err, errBehind) || errors.Is(err, errAgain) {
 			continue
 		}
 		wait, err := d.judge(ctx, err, k != nil)
@@ -204,10 +207,9 @@ func (d *dialer) greeting(token string) map[string]any {
 	cursor := d.received
 	if cursor == "" {
 		cursor = d.cfg.From
-	} else {
-		for i := range list {
-			list[i].Snapshot = false // it has the past
-		}
+	}
+	for i := range list {
+		list[i].Snapshot = list[i].Snapshot && d.stale
 	}
 	hello := map[string]any{
 		"type": "hello", "token": token, "subscribe": list,

@@ -21,6 +21,8 @@ type State struct {
 	Open      bool            `json:"open"` // no event has closed the stream
 	Rooms     []string        `json:"rooms"`
 	UpdatedAt time.Time       `json:"updatedAt"`
+	// Incomplete says that the data of some event would have made it too large.
+	Incomplete bool `json:"incomplete"`
 }
 
 // Snapshot is a page of the state that all following events come behind. If the
@@ -50,7 +52,7 @@ type States struct {
 	Cursor string  `json:"cursor"` // what they are true at
 	States []State `json:"states"`
 	More   bool    `json:"more"`
-	Next   string  `json:"after"` // for the next page, if there is More
+	Next   string  `json:"next"` // for the next page, if there is More
 }
 
 // State reads the present state of streams, or that of another time. To go on
