@@ -341,6 +341,11 @@ func TestConnections(t *testing.T) {
 	for _, conn := range held {
 		require.NoError(t, conn.Close())
 	}
+	// Until the instance has seen enough of them go, it cuts us as well.
+	require.Eventually(t, func() bool {
+		_, err := i.Request(t.Context(), http.MethodGet, "/healthz", "", "")
+		return err == nil
+	}, apptest.Patience, tick)
 	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_open_connections") == 1 }, apptest.Patience, tick)
 	i.Stream(t, token, "")
 }
