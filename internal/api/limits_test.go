@@ -90,6 +90,17 @@ func TestPublishRate_PerCompany(t *testing.T) {
 	require.Len(t, i.Lines(t, "/v1/events?limit=1000", token), 80)
 }
 
+// Who may publish nothing, or more at once than can be, uses up nobody's rate.
+func TestPublishRate_OfWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_PUBLISH_RATE_PER_COMPANY=100", "TAILROOM_PUBLISH_RATE_PER_CONNECTION=100")[0]
+	service := apptest.Token(t, access.Service, "c1")
+	group := func(events int) string { return "[1" + strings.Repeat(",1", events-1) + "]" }
+	requireProblem(t, i.Post(t, apptest.Token(t, access.Web, "c1", "b1"), group(100_000)), 413, "too_large")
+	requireProblem(t, i.Post(t, apptest.Token(t, access.Analyst, "c1"), group(1000)), 403, "forbidden")
+	i.Publish(t, service, "["+status("")+strings.Repeat(","+status(""), 99)+"]")
+}
+
 // Orders have the company's rate, beside its events: a flood of those does not keep
 // out the order that ends it.
 func TestPublishRate_Orders(t *testing.T) {

@@ -113,6 +113,9 @@ func (a *api) order(w http.ResponseWriter, r *http.Request, other string, more .
 	if err != nil {
 		return eventlog.Order{}, body, a.bodyError(err)
 	}
+	if grant, err = a.grant(r); err != nil { // the body has taken its time, and the token may be revoked by now
+		return eventlog.Order{}, body, err
+	}
 	if err := strictly(raw, &body, append([]string{"companyId", "reason", "subject", other}, more...)); err != nil {
 		return eventlog.Order{}, body, err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/tailroom/tailroom/internal/config"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/fair"
 	"github.com/tailroom/tailroom/internal/hub"
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
@@ -193,7 +194,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	})
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
-		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub, Operator: operator{a},
+		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub, Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})

@@ -91,7 +91,7 @@ func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
 	}
-	err := c.pace.Publish(len(m.Events))
+	err := c.pace.Publish(min(len(m.Events), publish.MaxGroup)) // larger ones are refused, and no debt
 	var pending *publish.Pending
 	if err == nil {
 		pending, err = c.handler.Publisher.Submit(c.grant, c, m.Events)
