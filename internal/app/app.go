@@ -196,7 +196,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
 		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub,
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
-		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
+		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
