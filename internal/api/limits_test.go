@@ -280,7 +280,7 @@ func TestSlow_Body(t *testing.T) {
 func TestSlow_BodyThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1, "TAILROOM_BODY_TIMEOUT=300ms")[0]
-	for _, request := range []string{"POST /v1/catalog", "GET /healthz", "POST /nowhere", "POST /v1/events"} {
+	for _, request := range []string{"POST /v1/catalog", "GET /healthz", "POST /nowhere", "POST /v1/events", "OPTIONS *"} {
 		_, in := raw(t, i, request+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 		require.NotZero(t, answered(t, in).Status, request)
 		requireCut(t, in)
