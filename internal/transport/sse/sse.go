@@ -180,6 +180,9 @@ func (s *stream) Send(f *session.Frame) error {
 // Heartbeat writes a comment; a line that is dead fails it in time.
 func (s *stream) Heartbeat() error { return s.write([]byte(":\n\n")) }
 
+// EndBy leaves one write timeout from then on.
+func (s *stream) EndBy(t time.Time) { _ = s.control.SetWriteDeadline(t.Add(s.handler.WriteTimeout)) }
+
 func (s *stream) append(b []byte, f *session.Frame) []byte {
 	switch f.Kind {
 	case session.Events:
