@@ -50,6 +50,7 @@ type Config struct {
 	Health     func(context.Context) Health
 	MaxBody    int64         // bytes of a JSON body, or of one NDJSON line
 	BodyTime   time.Duration // for a JSON body, or one NDJSON line, to come
+	WriteTime  time.Duration // for each slice of an answer to be taken
 	MaxRooms   int           // of a listing
 	Limits     *limit.Limits
 	Stream     http.Handler // GET /v1/stream
@@ -93,7 +94,7 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	return protect(c.Middleware(a.bounded(mux))), nil
+	return a.bounded(protect(c.Middleware(mux))), nil
 }
 
 // byMethod tells who uses the wrong method which are right.

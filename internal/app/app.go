@@ -196,14 +196,18 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
 		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub,
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
-		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
+		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
+		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
 	}
+	// The time to write is for what the server answers by itself; the handler bounds its
+	// own. With HTTP/2 it is for the connection beside.
 	a.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: c.HeaderTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
+		WriteTimeout: c.WriteTimeout, HTTP2: &http.HTTP2Config{WriteByteTimeout: c.WriteTimeout}, DisableGeneralOptionsHandler: true,
 		ConnState: limits.ConnState, ConnContext: limits.ConnContext,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
