@@ -101,3 +101,18 @@ func printable(s string, limit int) bool {
 	}
 	return true
 }
+
+// ValidConsumer reports whether s can be the name of a consumer: 1 to 100 letters,
+// digits and characters of . _ : @ / | + -
+func ValidConsumer(s string) bool {
+	if s == "" || len(s) > MaxConsumer {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !strings.ContainsRune("._:@/|+-", rune(c)) && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return false
+		}
+	}
+	return true
+}
