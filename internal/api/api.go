@@ -45,6 +45,7 @@ type Config struct {
 	Catalog    *catalog.Catalog
 	Publisher  Publisher
 	History    History
+	Consumers  Consumers
 	Locator    session.Locator
 	Operator   Operator
 	Health     func(context.Context) Health
@@ -69,11 +70,16 @@ func New(c Config) (http.Handler, error) {
 	a := &api{Config: c}
 	events, event := compress(a.answer(a.list)), compress(a.answer(a.get))
 	types := compress(a.answer(a.catalog))
+	consumers, receipts := compress(a.answer(a.consumers)), compress(a.answer(a.receipts))
 	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
 		"/v1/events/{id}": {"GET": event, "HEAD": event},
 		"/v1/catalog":     {"GET": types, "HEAD": types},
+
+		"/v1/consumers":            {"GET": consumers, "HEAD": consumers},
+		"/v1/consumers/{name}":     {"DELETE": a.answer(a.eraseConsumer)},
+		"/v1/events/{id}/receipts": {"GET": receipts, "HEAD": receipts},
 
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},

@@ -76,7 +76,7 @@ func (a *api) revoke(w http.ResponseWriter, r *http.Request) error {
 	if !before.IsZero() {
 		answer["before"] = before.UTC().Format(event.TimeLayout)
 	}
-	return confirm(w, o, told, answer)
+	return confirm(w, o, told, http.StatusCreated, answer)
 }
 
 // disconnect answers POST /v1/disconnections.
@@ -91,7 +91,7 @@ func (a *api) disconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return orderFailed(ctx, err)
 	}
-	return confirm(w, o, told, map[string]any{"subject": body.Subject, "session": body.Session})
+	return confirm(w, o, told, http.StatusCreated, map[string]any{"subject": body.Subject, "session": body.Session})
 }
 
 // order reads an administrator's order, which is about a subject or about what the
@@ -187,7 +187,7 @@ func orderFailed(ctx context.Context, err error) error {
 }
 
 // confirm answers with what the log tells of an order from now on.
-func confirm(w http.ResponseWriter, o eventlog.Order, told eventlog.Told, answer map[string]any) error {
+func confirm(w http.ResponseWriter, o eventlog.Order, told eventlog.Told, status int, answer map[string]any) error {
 	answer["companyId"], answer["reason"], answer["actor"] = nil, nil, o.Actor
 	if o.Tenant != "" {
 		answer["companyId"] = o.Tenant
@@ -196,10 +196,5 @@ func confirm(w http.ResponseWriter, o eventlog.Order, told eventlog.Told, answer
 		answer["reason"] = o.Reason
 	}
 	answer["cursor"], answer["recordedAt"] = told.Cursor, told.RecordedAt.UTC().Format(event.TimeLayout)
-	body, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusCreated, body)
-	return nil
+	return answerJSON(w, status, answer)
 }

@@ -148,7 +148,7 @@ func (m *Member) take(ctx context.Context, name string) (bool, error) {
 		switch {
 		case err != nil:
 			return false, err
-		case held.Year() == 1:
+		case held.IsZero():
 			return true, nil
 		case seen.IsZero():
 			seen = held

@@ -11,6 +11,7 @@ import (
 const (
 	MaxStream        = 200 // characters
 	MaxCorrelationID = 128 // characters
+	MaxConsumer      = 100 // characters
 	maxNamespace     = 63  // characters after the slash
 	maxRoomID        = 64
 )

@@ -40,13 +40,14 @@ type Publisher interface {
 
 // Config is what a Handler needs.
 type Config struct {
-	Instance     string
+	Instance     func() string // its name
 	Verify       func(token string) (access.Grant, error)
 	Log          Log
 	Open         session.Opener
 	Sessions     *session.Registry
 	Rules        session.Rules
 	Publisher    Publisher
+	Consumers    session.Consumers
 	Heartbeat    time.Duration
 	WriteTimeout time.Duration
 	HelloTimeout time.Duration
