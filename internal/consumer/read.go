@@ -136,7 +136,7 @@ func (r *Reader) Erase(ctx context.Context, o eventlog.Order, name string) (even
 	})
 	switch {
 	case err != nil:
-		return eventlog.Told{}, fmt.Errorf("erasing a consumer: %w", err)
+		return eventlog.Told{}, eventlog.ExplainOrder("erasing a consumer", err)
 	case row.Outcome == 1:
 		return eventlog.Told{}, ErrNotFound
 	case row.Outcome == 2:
