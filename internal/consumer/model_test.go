@@ -70,6 +70,23 @@ func (m *model) any(t *rapid.T) *holding {
 	return rapid.SampledFrom(m.held).Draw(t, "holding")
 }
 
+// lose claims a name, and the answer is lost: nobody holds the claim that was made.
+func (m *model) lose(t *rapid.T) {
+	d := rapid.SampledFrom(m.desks).Draw(t, "desk")
+	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	require.NoError(t, err)
+	name := fmt.Sprint("n", rapid.IntRange(0, m.names-1).Draw(t, "name"))
+	batch := []*pending{{
+		claim: &claim{key: key{"c1", name}, session: s, follows: encode(nil), desk: d},
+		begin: &event.Cursor{Epoch: 1}, done: make(chan error, 1), subject: "s", role: "service",
+	}}
+	_, err = d.sql.ConsumerClaim(context.Background(), m.pool, d.claimParams(batch))
+	require.NoError(t, err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.disown(batch)
+}
+
 // ack acknowledges, forwards or backwards.
 func (m *model) ack(t *rapid.T) {
 	h := m.any(t)
@@ -131,11 +148,19 @@ func TestDesk_Model(t *testing.T) {
 		require.NoError(t, err)
 		m := &model{pool: pool, most: map[string]int64{}, least: map[string]int64{}, names: 2}
 		m.desks = []*Desk{m.desk(), m.desk()}
-		t.Repeat(map[string]func(*rapid.T){"claim": m.claim, "ack": m.ack, "release": m.release, "flush": m.flush, "die": m.die})
+		t.Repeat(map[string]func(*rapid.T){"claim": m.claim, "lose": m.lose, "ack": m.ack, "release": m.release, "flush": m.flush, "die": m.die})
 		for _, d := range m.desks {
 			require.NoError(t, d.pass(context.Background(), true))
 		}
 		m.look(t)
+		live := 0
+		for _, d := range m.desks {
+			live += len(d.live)
+		}
+		var connected int
+		require.NoError(t, pool.QueryRow(context.Background(), "SELECT count(*) FROM tailroom.consumers WHERE disconnected_at IS NULL AND instance = ANY ($1)",
+			[]uuid.UUID{m.desks[0].instance.Bytes, m.desks[1].instance.Bytes}).Scan(&connected))
+		require.Equal(t, live, connected)
 		// What the last holder of a name has acknowledged is written, if he still is one.
 		for _, d := range m.desks {
 			for _, c := range d.live {

@@ -188,6 +188,7 @@ func TestConsumer_TooMany(t *testing.T) {
 	require.Equal(t, "too_large", said.Code)
 	require.Contains(t, string(said.Raw), `"limit":10000`)
 	require.Equal(t, 1009, int(refused.Closed(t).Code))
+	require.InDelta(t, 1, i.Metric(t, `tailroom_limited_total{limit="consumers_per_company"}`), 0)
 	again, _ := i.Consume(t, agent, "k", orders)
 	again.Until(t, "live")
 	other, _ := i.Consume(t, tokenOf(t, "agent", access.DesktopApp, "c2"), "one-more", orders)

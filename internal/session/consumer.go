@@ -7,6 +7,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
@@ -56,6 +57,9 @@ func (s *Session) Consume(ctx context.Context, log Locator, consumers Consumers,
 	defer cancel()
 	claim, err := consumers.Claim(claimCtx, name, s, s.subs.topics(grant), start)
 	if err != nil {
+		if problem.From(err).Code == problem.TooLarge {
+			s.rules.Limits.Hit(limit.ConsumersPerCompany)
+		}
 		return Beginning{}, err
 	}
 	s.claim = claim
