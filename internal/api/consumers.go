@@ -11,9 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
-
-	"github.com/google/uuid"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/consumer"
@@ -137,7 +134,7 @@ func (a *api) receipts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return unread(ctx, err)
 	}
-	body := map[string]any{"id": uuid.UUID(e.ID).String(), "cursor": e.Cursor, "more": len(list) > size}
+	body := map[string]any{"id": e.ID, "cursor": e.Cursor, "more": len(list) > size}
 	if len(list) > size {
 		list = list[:size]
 		body["next"] = list[size-1].Name
@@ -181,8 +178,10 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	reason := v.Get("reason")
-	if v.Has("reason") && (strings.TrimSpace(reason) == "" || utf8.RuneCountInString(reason) > maxReason || strings.ContainsRune(reason, 0)) {
-		return parameter("reason", "reason is 1 to 1000 characters that say why; it stays in the log for ever")
+	if v.Has("reason") {
+		if err := judgeReason(&reason); err != nil {
+			return err
+		}
 	}
 	if grant.Tenant == "" {
 		return parameter("companyId", "consumers belong to a company: name it with companyId")
@@ -201,7 +200,8 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, consumer.ErrNotFound):
 		return problem.New(problem.NotFound, "the company has no consumer of this name")
 	case errors.Is(err, consumer.ErrConnected):
-		return problem.New(problem.ConsumerConnected, "the consumer is connected, and would come back: end its session first, or revoke its token")
+		return problem.New(problem.ConsumerConnected,
+			"the consumer is connected, and would come back: end its session first, or revoke its token")
 	case err != nil:
 		return orderFailed(ctx, err)
 	}

@@ -125,9 +125,8 @@ func (a *api) order(w http.ResponseWriter, r *http.Request, other string, more .
 			return eventlog.Order{}, body, parameter(name, name+" is 1 to 255 printable characters")
 		}
 	}
-	if body.Reason != nil && (strings.TrimSpace(*body.Reason) == "" || utf8.RuneCountInString(*body.Reason) > maxReason ||
-		strings.ContainsRune(*body.Reason, 0)) {
-		return eventlog.Order{}, body, parameter("reason", "reason is 1 to 1000 characters that say why; it stays in the log for ever")
+	if err := judgeReason(body.Reason); err != nil {
+		return eventlog.Order{}, body, err
 	}
 	if grant, err = grant.Name(text(body.CompanyID)); err != nil {
 		return eventlog.Order{}, body, err
@@ -160,6 +159,15 @@ func strictly(raw []byte, to *order, allowed []string) error {
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](json.Unmarshal(raw, to)); ok {
 		return parameter(wrong.Field, wrong.Field+" is a text")
+	}
+	return nil
+}
+
+// judgeReason refuses what cannot be a reason; nil is none.
+func judgeReason(reason *string) error {
+	if reason != nil &&
+		(strings.TrimSpace(*reason) == "" || utf8.RuneCountInString(*reason) > maxReason || strings.ContainsRune(*reason, 0)) {
+		return parameter("reason", "reason is 1 to 1000 characters that say why; it stays in the log for ever")
 	}
 	return nil
 }

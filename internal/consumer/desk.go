@@ -73,7 +73,9 @@ func New(pool *pgxpool.Pool, incarnation uuid.UUID, reg prometheus.Registerer) *
 }
 
 // Claim makes s the live session of a consumer. See session.Consumers.
-func (d *Desk) Claim(ctx context.Context, name string, s *session.Session, topics []event.Topic, start *event.Cursor) (session.Claim, error) {
+func (d *Desk) Claim(
+	ctx context.Context, name string, s *session.Session, topics []event.Topic, start *event.Cursor,
+) (session.Claim, error) {
 	grant := s.Grant()
 	p := &pending{
 		claim: &claim{key: key{grant.Tenant, name}, session: s, follows: encode(topics), desk: d},

@@ -134,10 +134,11 @@ func TestConsumer_InstanceForgottenMeanwhile(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM tailroom.instances) = 1, disconnected_at IS NOT NULL FROM tailroom.consumers").Scan(&left, &marked))
 		return left && marked
 	}, apptest.Patience, 20*time.Millisecond)
-	s.Ack(t, "1-1")
 	proxy.Refuse(false)
-	c := other.AwaitConsumer(t, service, "k", func(c apptest.Consumer) bool { return acked("1-1")(c) && c.Connected })
+	c := other.AwaitConsumer(t, service, "k", func(c apptest.Consumer) bool { return c.Connected })
 	require.Equal(t, "cut", c.Instance)
+	s.Ack(t, "1-1")
+	other.AwaitConsumer(t, service, "k", acked("1-1"))
 	pong(t, s)
 }
 

@@ -64,7 +64,9 @@ func (d *Desk) flush(ctx context.Context, all bool, replacing []*pending) error 
 func (d *Desk) lines(all bool, replacing []*pending) []line {
 	var lines []line
 	add := func(c *claim, ended bool) {
-		lines = append(lines, line{claim: c, acked: c.acked, follows: c.follows, generation: c.generation, tellHistory: c.tellHistory, ended: ended})
+		lines = append(lines, line{
+			claim: c, acked: c.acked, follows: c.follows, generation: c.generation, tellHistory: c.tellHistory, ended: ended,
+		})
 	}
 	for _, c := range d.ended {
 		add(c, true)
@@ -144,9 +146,11 @@ func (d *Desk) enter(ctx context.Context, batch []*pending) error {
 		case claimed:
 			d.made(p, row.Generations[i], event.Cursor{Epoch: row.Epochs[i], Position: row.Positions[i]}, params.Follows[i])
 		case othersName:
-			d.denied(p, forbidden, problem.New(problem.Forbidden, "the consumer "+p.name+" belongs to another subject: choose another name"))
+			d.denied(p, forbidden, problem.New(problem.Forbidden,
+				"the consumer "+p.name+" belongs to another subject: choose another name"))
 		case noRoom:
-			d.denied(p, full, problem.New(problem.TooLarge, "the company has as many consumers as it may have: erase those that are not used any more").
+			d.denied(p, full, problem.New(problem.TooLarge,
+				"the company has as many consumers as it may have: erase those that are not used any more").
 				With("limit", MaxPerCompany))
 		}
 	}

@@ -104,7 +104,7 @@ func printable(s string, limit int) bool {
 }
 
 // ValidConsumer reports whether s can be the name of a consumer: 1 to 100 letters,
-// digits and characters of . _ : @ / | + -
+// digits and . _ : @ / | + - characters.
 func ValidConsumer(s string) bool {
 	if s == "" || len(s) > MaxConsumer {
 		return false

@@ -30,7 +30,9 @@ func (r *rig) warnings(t *testing.T) []string {
 func TestConsumers_WarnedBeforeRetention(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3)
-	ago := func(hours int) string { return time.Now().Add(time.Duration(-hours) * time.Hour).UTC().Format(time.RFC3339) }
+	ago := func(hours int) string {
+		return time.Now().Add(time.Duration(-hours) * time.Hour).UTC().Format(time.RFC3339)
+	}
 	old, aging, young := ago(99), ago(80), ago(70)
 	r.insert(t, old, old, old, aging, aging, aging, young, young, young, "now")
 	for name, position := range map[string]int64{"gone": 2, "late": 3, "later": 5, "caught-up": 6, "ahead": 9} {

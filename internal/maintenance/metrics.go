@@ -25,7 +25,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tailroom_maintenance_leader", Help: "1 on the instance that leads the maintenance.",
 		}),
 		lagging: f.NewGauge(prometheus.GaugeOpts{
-			Name: "tailroom_consumers_lagging", Help: "Consumers that retention overtakes soon, as the instance that leads the maintenance knows.",
+			Name: "tailroom_consumers_lagging",
+			Help: "Consumers that retention overtakes soon, as the instance that leads the maintenance knows.",
 		}),
 		dropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "tailroom_partitions_dropped_total", Help: "Partitions that retention has dropped.",

@@ -43,11 +43,13 @@ type Claim interface {
 func (s *Session) Consume(ctx context.Context, log Locator, consumers Consumers, name string, asked *Beginning) (Beginning, error) {
 	grant := s.Grant()
 	if !grant.Role.MayConsume() {
-		return Beginning{}, problem.New(problem.Forbidden, "the role "+string(grant.Role)+" cannot be a consumer: leave consumer out, and keep the cursor yourself").
+		return Beginning{}, problem.New(problem.Forbidden,
+			"the role "+string(grant.Role)+" cannot be a consumer: leave consumer out, and keep the cursor yourself").
 			With("allowed", access.Consumers())
 	}
 	if !event.ValidConsumer(name) {
-		return Beginning{}, problem.New(problem.InvalidParameter, "a consumer's name is 1 to 100 of A-Z a-z 0-9 . _ : @ / | + -").With("path", "consumer")
+		return Beginning{}, problem.New(problem.InvalidParameter,
+			"a consumer's name is 1 to 100 of A-Z a-z 0-9 . _ : @ / | + -").With("path", "consumer")
 	}
 	var start *event.Cursor
 	if asked != nil {
@@ -85,7 +87,8 @@ func (s *Session) Ack(c event.Cursor) error {
 	case s.claim == nil:
 		return problem.New(problem.InvalidMessage, "only consumers acknowledge, and this session is none: say hello with consumer")
 	case c.Compare(s.cursor) > 0:
-		return problem.New(problem.InvalidCursor, "nothing behind "+s.cursor.String()+" was sent to this session: acknowledge cursors that it has got").
+		return problem.New(problem.InvalidCursor,
+			"nothing behind "+s.cursor.String()+" was sent to this session: acknowledge cursors that it has got").
 			With("path", "cursor")
 	}
 	s.claim.Ack(c, s.newest)
