@@ -115,8 +115,8 @@ func (q *Queries) ConsumerErase(ctx context.Context, db DBTX, arg ConsumerEraseP
 
 const consumerFlush = `-- name: ConsumerFlush :one
 SELECT outdated::bigint[] AS outdated, lost::bigint[] AS lost
-FROM tailroom.consumer_flush($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[],
-    $6::bigint[], $7::boolean[], $8::text[], $9::boolean[])
+FROM tailroom.consumer_flush($1::text[], $2::text[], $3::text[], $4::bigint[], $5::boolean[],
+    $6::bigint[], $7::bigint[], $8::boolean[], $9::text[], $10::boolean[])
 `
 
 type ConsumerFlushParams struct {
@@ -124,6 +124,7 @@ type ConsumerFlushParams struct {
 	Names       []string
 	Sessions    []string
 	Generations []int64
+	Changed     []bool
 	Epochs      []int64
 	Positions   []int64
 	Noted       []bool
@@ -142,6 +143,7 @@ func (q *Queries) ConsumerFlush(ctx context.Context, db DBTX, arg ConsumerFlushP
 		arg.Names,
 		arg.Sessions,
 		arg.Generations,
+		arg.Changed,
 		arg.Epochs,
 		arg.Positions,
 		arg.Noted,

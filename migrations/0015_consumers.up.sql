@@ -130,13 +130,20 @@ DECLARE
     at    timestamptz := clock_timestamp();
     ends  tailroom.bounds;
     c     tailroom.consumers;
+    fresh boolean;
+    there bigint; -- consumers of the tenant, once they had to be counted
 BEGIN
     SELECT * INTO ends FROM tailroom.bounds;
     FOR i IN 1 .. cardinality(names) LOOP
         c := NULL;
-        IF NOT EXISTS (SELECT FROM tailroom.consumers o WHERE o.tenant = tenants[i] AND o.name = names[i])
-            AND (SELECT count(*) FROM tailroom.consumers o WHERE o.tenant = tenants[i]) >= most
-        THEN
+        IF tenants[i] IS DISTINCT FROM tenants[i - 1] THEN
+            there := NULL;
+        END IF;
+        fresh := NOT EXISTS (SELECT FROM tailroom.consumers o WHERE o.tenant = tenants[i] AND o.name = names[i]);
+        IF fresh THEN
+            there := coalesce(there, (SELECT count(*) FROM tailroom.consumers o WHERE o.tenant = tenants[i])) + 1;
+        END IF;
+        IF fresh AND there > most THEN
             outcomes[i] := 2;
         ELSE
             INSERT INTO tailroom.consumers AS o (tenant, name, subject, role, follows, created_at, joined_epoch, joined_position,
@@ -158,14 +165,15 @@ BEGIN
     END LOOP;
 END $$;
 
--- consumer_flush writes what sessions have acknowledged, what they follow when that
--- has changed ('': it has not), and which have ended; an acknowledged cursor never
--- moves back. The arrays are as consumer_claim's. What is `noted` goes into the
--- history. It returns the places, from 1, of sessions that are their consumers' no
--- more: outdated ones, which a newer has replaced and which change nothing, and lost
--- ones, which the database never heard of, or forgot when it lost its end.
-CREATE FUNCTION tailroom.consumer_flush(tenants text[], names text[], sessions text[], generations bigint[], epochs bigint[],
-    positions bigint[], noted boolean[], follows text[], ended boolean[], OUT outdated bigint[], OUT lost bigint[])
+-- consumer_flush writes, of sessions that have `changed`, what they have acknowledged,
+-- what they follow when that is another than before ('': it is not), and which have
+-- ended; an acknowledged cursor never moves back. The arrays are as consumer_claim's.
+-- What is `noted` goes into the history. It returns the places, from 1, of sessions
+-- that are their consumers' no more: outdated ones, which a newer has replaced and which
+-- change nothing, and lost ones: the database has forgotten them with its end, or was
+-- told that they are gone by those who took their instance for dead.
+CREATE FUNCTION tailroom.consumer_flush(tenants text[], names text[], sessions text[], generations bigint[], changed boolean[],
+    epochs bigint[], positions bigint[], noted boolean[], follows text[], ended boolean[], OUT outdated bigint[], OUT lost bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
@@ -178,22 +186,21 @@ BEGIN
             position = CASE WHEN (g.epoch, g.position) > (c.epoch, c.position) THEN g.position ELSE c.position END,
             acknowledged_at = CASE WHEN (g.epoch, g.position) > (c.epoch, c.position) THEN at ELSE c.acknowledged_at END,
             follows = coalesce(nullif(g.follows, '')::jsonb, c.follows),
-            disconnected_at = CASE WHEN g.ended THEN coalesce(c.disconnected_at, at) END
-        FROM unnest(tenants, names, sessions, epochs, positions, noted, consumer_flush.follows, ended)
-            AS g (tenant, name, session, epoch, position, noted, follows, ended)
-        WHERE c.tenant = g.tenant AND c.name = g.name AND c.session = g.session
-            AND ((g.epoch, g.position) > (c.epoch, c.position) OR g.follows <> '' OR g.ended <> (c.disconnected_at IS NOT NULL))
+            disconnected_at = CASE WHEN g.ended THEN coalesce(c.disconnected_at, at) ELSE c.disconnected_at END
+        FROM unnest(tenants, names, sessions, changed, epochs, positions, noted, consumer_flush.follows, ended)
+            AS g (tenant, name, session, changed, epoch, position, noted, follows, ended)
+        WHERE g.changed AND c.tenant = g.tenant AND c.name = g.name AND c.session = g.session
         RETURNING c.tenant, c.name, c.epoch, c.position, g.noted)
     INSERT INTO tailroom.consumer_acks (tenant, name, epoch, position, at)
     SELECT w.tenant, w.name, w.epoch, w.position, at FROM written w WHERE w.noted
     ON CONFLICT DO NOTHING;
 
-    SELECT coalesce(array_agg(g.place) FILTER (WHERE c.generation >= g.generation), '{}'),
-        coalesce(array_agg(g.place) FILTER (WHERE (c.generation >= g.generation) IS NOT TRUE), '{}')
+    SELECT coalesce(array_agg(g.place) FILTER (WHERE c.session <> g.session AND c.generation >= g.generation), '{}'),
+        coalesce(array_agg(g.place) FILTER (WHERE c.session = g.session OR (c.generation >= g.generation) IS NOT TRUE), '{}')
     INTO outdated, lost
     FROM unnest(tenants, names, sessions, generations, ended) WITH ORDINALITY AS g (tenant, name, session, generation, ended, place)
     LEFT JOIN tailroom.consumers c ON c.tenant = g.tenant AND c.name = g.name
-    WHERE NOT g.ended AND c.session IS DISTINCT FROM g.session;
+    WHERE NOT g.ended AND (c.session IS DISTINCT FROM g.session OR c.disconnected_at IS NOT NULL);
 END $$;
 
 -- consumer_lag counts the events after a position that are addressed to who follows

@@ -7,8 +7,8 @@ FROM tailroom.consumer_claim(@instance::uuid, @tenants::text[], @names::text[], 
 
 -- name: ConsumerFlush :one
 SELECT outdated::bigint[] AS outdated, lost::bigint[] AS lost
-FROM tailroom.consumer_flush(@tenants::text[], @names::text[], @sessions::text[], @generations::bigint[], @epochs::bigint[],
-    @positions::bigint[], @noted::boolean[], @follows::text[], @ended::boolean[]);
+FROM tailroom.consumer_flush(@tenants::text[], @names::text[], @sessions::text[], @generations::bigint[], @changed::boolean[],
+    @epochs::bigint[], @positions::bigint[], @noted::boolean[], @follows::text[], @ended::boolean[]);
 
 -- name: ConsumerList :many
 -- Consumers behind (after_tenant, after_name), with what they have not acknowledged.

@@ -20,6 +20,7 @@ type line struct {
 	follows     string
 	generation  int64
 	tellHistory bool
+	changed     bool
 	ended       bool
 }
 
@@ -65,7 +66,8 @@ func (d *Desk) lines(all bool, replacing []*pending) []line {
 	var lines []line
 	add := func(c *claim, ended bool) {
 		lines = append(lines, line{
-			claim: c, acked: c.acked, follows: c.follows, generation: c.generation, tellHistory: c.tellHistory, ended: ended,
+			claim: c, acked: c.acked, follows: c.follows, generation: c.generation, tellHistory: c.tellHistory,
+			changed: ended || c.dirty(), ended: ended,
 		})
 	}
 	for _, c := range d.ended {
@@ -92,6 +94,7 @@ func flushParams(lines []line) db.ConsumerFlushParams {
 		l := &lines[i]
 		p.Tenants, p.Names = append(p.Tenants, l.tenant), append(p.Names, l.name)
 		p.Sessions, p.Generations = append(p.Sessions, l.session.ID()), append(p.Generations, l.generation)
+		p.Changed = append(p.Changed, l.changed)
 		p.Epochs, p.Positions = append(p.Epochs, l.acked.Epoch), append(p.Positions, l.acked.Position)
 		follows := ""
 		if l.follows != l.writtenFollows {
@@ -103,8 +106,8 @@ func flushParams(lines []line) db.ConsumerFlushParams {
 	return p
 }
 
-// remake claims again for a session that lives, because the database has lost its
-// end, and the claim with it. It is for who holds mu.
+// remake claims again for a session that lives: the database has lost its end, and
+// the claim with it, or it was taken for gone. It is for who holds mu.
 func (d *Desk) remake(c *claim) {
 	if c.over {
 		return
