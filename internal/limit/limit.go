@@ -29,6 +29,7 @@ const (
 	PublishRatePerCompany    Name = "publish_rate_per_company"
 	Flood                    Name = "flood"
 	RevocationsPerCompany    Name = "revocations_per_company"
+	ConsumersPerCompany      Name = "consumers_per_company"
 	SessionsPerCompany       Name = "sessions_per_company"
 	SessionsPerAddress       Name = "sessions_per_address"
 	Connections              Name = "connections"
@@ -41,7 +42,7 @@ const (
 var names = []Name{
 	MessageBytes, EventBytes, GroupEvents, EventRooms, JSONDepth, Rooms, Namespaces,
 	FrameRatePerConnection, FrameRatePerCompany, PublishRatePerConnection, PublishRatePerCompany, Flood,
-	RevocationsPerCompany, SessionsPerCompany, SessionsPerAddress, Connections,
+	RevocationsPerCompany, ConsumersPerCompany, SessionsPerCompany, SessionsPerAddress, Connections,
 	HelloBytes, HelloTimeout, HeaderTimeout, BodyTimeout,
 }
 

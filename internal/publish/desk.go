@@ -90,7 +90,7 @@ func (d *Desk) submit(grant access.Grant, source any, events int, judge func() (
 	if err := d.Good(grant); err != nil {
 		return nil, d.refuse(err)
 	}
-	if err := d.conceivable(grant, len(events)); err != nil {
+	if err := d.conceivable(grant, events); err != nil {
 		return nil, d.refuse(err)
 	}
 	// Before they are judged, which is work. Without a company in the grant, only

@@ -52,8 +52,10 @@ type Session struct {
 	feed      Feed // while Run runs
 	mailbox   mailbox
 	places    places // the Registry's
+	claim     Claim  // nil: it is no consumer
 
 	cursor   event.Cursor // everything up to here was sent
+	newest   event.Cursor // of the last event that was
 	said     event.Cursor // the cursor the client knows
 	live     bool         // the client was told that it is caught up
 	degraded bool         // the client was told that the log is away
@@ -162,7 +164,11 @@ func (s *Session) Renew(grant access.Grant) {
 
 func (s *Session) follow(subs subscriptions) {
 	s.subs = subs
-	s.feed.Follow(subs.topics(s.Grant()))
+	topics := subs.topics(s.Grant())
+	s.feed.Follow(topics)
+	if s.claim != nil {
+		s.claim.Follow(topics)
+	}
 }
 
 // Do runs fn in the session's goroutine, between two batches, and returns when
@@ -217,6 +223,7 @@ func (s *Session) Expel(reason Reason, meant func(*Session) bool) {
 // asked to leave or expelled, or ctx ends, and returns why.
 func (s *Session) Run(ctx context.Context) Reason {
 	defer close(s.done)
+	defer s.Release()
 	defer s.mailbox.close()
 	s.feed = s.open(s.subs.topics(s.Grant()), s.mailbox.wake)
 	defer s.feed.Close()
@@ -300,6 +307,7 @@ func (s *Session) read(ctx context.Context) (more bool, err error) {
 		if err := s.send(Frame{Kind: Events, Entries: b.Entries, Cursor: b.Next}); err != nil {
 			return false, err
 		}
+		s.newest = b.Entries[len(b.Entries)-1].Cursor
 	}
 	s.cursor = b.Next
 	switch {
