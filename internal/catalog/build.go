@@ -74,6 +74,10 @@ func buildNamespace(m member) (*Namespace, error) {
 			return nil, fmt.Errorf("type %s: reply: the namespace has no type %q", t.Name, t.Reply.Type)
 		}
 		n.Types[i].answers = append(n.Types[i].answers, t.Reply)
+		var err error
+		if t.awaits, err = t.Reply.awaited(); err != nil {
+			return nil, fmt.Errorf("type %s: reply: %w", t.Name, err)
+		}
 	}
 	return n, nil
 }

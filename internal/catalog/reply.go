@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tailroom/tailroom/internal/event"
 )
 
 // defaultReplyTimeout is for a reply that names none.
@@ -26,8 +28,6 @@ type Reply struct {
 	// Ack says that an acknowledgement over Socket.IO waits for the answer,
 	// instead of for the log.
 	Ack bool
-
-	when []byte // When as JSON
 }
 
 // MetBy reports whether the data of an event of the reply's type is an
@@ -46,6 +46,16 @@ func (r *Reply) MetBy(data []byte) bool {
 		}
 	}
 	return true
+}
+
+// awaited is what the log is told of the reply.
+func (r *Reply) awaited() (*event.Awaited, error) {
+	when := r.When
+	if when == nil {
+		when = map[string][]any{}
+	}
+	text, err := json.Marshal(when)
+	return &event.Awaited{Type: r.Type, When: text}, err
 }
 
 // MarshalJSON writes the reply as GET /v1/catalog shows it.
@@ -69,7 +79,7 @@ func buildReply(request string, file *replyYAML) (*Reply, error) {
 	if file.Type == request {
 		return nil, errors.New("a request cannot answer itself")
 	}
-	r := &Reply{Type: file.Type, Timeout: defaultReplyTimeout, Ack: file.Ack, when: []byte(`{}`)}
+	r := &Reply{Type: file.Type, Timeout: defaultReplyTimeout, Ack: file.Ack}
 	if file.Timeout != "" {
 		timeout, err := time.ParseDuration(file.Timeout)
 		if err != nil || timeout < time.Millisecond {
@@ -92,7 +102,6 @@ func (r *Reply) condition(n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
-	r.when = text
 	if err := json.Unmarshal(text, &r.When); err != nil {
 		return errors.New("want a list of values for each field: {status: [accepted, rejected]}")
 	}

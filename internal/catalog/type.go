@@ -27,6 +27,7 @@ type Type struct {
 	Reply         *Reply          `json:"reply,omitempty"`
 
 	compiled *jsonschema.Schema
+	awaits   *event.Awaited
 	answers  []*Reply // of other types, to which events of this one are the reply
 }
 
@@ -40,12 +41,7 @@ func (t *Type) MayAnswer(data []byte) bool {
 }
 
 // Awaits is what the log is told of the type's reply, nil when it has none.
-func (t *Type) Awaits() *event.Awaited {
-	if t.Reply == nil {
-		return nil
-	}
-	return &event.Awaited{Type: t.Reply.Type, When: t.Reply.when}
-}
+func (t *Type) Awaits() *event.Awaited { return t.awaits }
 
 // Value is data that passed Validate, decoded for the templates.
 type Value struct{ fields map[string]any }

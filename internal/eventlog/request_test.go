@@ -1,6 +1,7 @@
 package eventlog_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tailroom/tailroom/internal/catalog"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
 )
@@ -217,4 +219,53 @@ func TestRequest_WhatComesFirst(t *testing.T) {
 	reused.Data = []byte(`{"status":"rejected"}`)
 	_, err = a.Append(t.Context(), nil, []event.Draft{reused})
 	require.ErrorIs(t, err, eventlog.ErrIDReused)
+}
+
+// SQL judges an answer as the instances do, who ask it only about what they take for
+// one.
+func TestRequest_SQLAgreesWithTheInstances(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, condition := range []string{`{}`, `{"a":["x","y"]}`, `{"a":[1,true]}`, `{"a":["x",1.5],"b":[false]}`, `{"a":["1"]}`, `{"a":[9007199254740992]}`} {
+		var reply catalog.Reply
+		require.NoError(t, json.Unmarshal([]byte(condition), &reply.When))
+		for _, data := range []string{
+			`{}`, `{"a":"x"}`, `{"a":"y","b":false}`, `{"a":"X"}`, `{"a":1}`, `{"a":1.0}`, `{"a":1.50,"b":false}`, `{"a":true}`, `{"a":"true"}`,
+			`{"a":["x"]}`, `{"a":[]}`, `{"a":null}`, `{"a":{"x":1}}`, `{"b":false}`, `{"a":"x","b":true}`, `{"a":"x","a":"z"}`, `{"a":"z","a":"x"}`,
+			`{"a":1e0}`, `{"a":"1"}`, `{"A":"x"}`, `{"a":9007199254740992}`,
+		} {
+			require.Equal(t, reply.MetBy([]byte(data)), value[bool](t, r, "SELECT tailroom.reply_met($1::jsonb, $2::jsonb)", condition, data), "%s: %s", condition, data)
+		}
+	}
+}
+
+// Types that become requests were so in the past as well: their events that wanted an
+// answer are taken in, with the answers that they have got.
+func TestRequest_Backfill(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	asks := func(correlation string) event.Draft {
+		return with(asking(correlation), func(d *event.Draft) { d.Awaits = nil })
+	}
+	id := uuid.Must(uuid.NewV7()).String()
+	own := with(asks(id), func(d *event.Draft) { d.ID = uuid.MustParse(id) })
+	one := a.append(t, own, answering(id, "preparing"), answering(id, "accepted"), answering(id, "rejected"))
+	strange := uuid.Must(uuid.NewV7())
+	two := a.append(t, asks(strange.String()), with(answering(strange.String(), "rejected"), func(d *event.Draft) { d.ID = strange }))
+	three := a.append(t, answering("x", "accepted"), asks("x"), with(answering("x", "accepted"), tenant("c2")))
+	a.append(t, draft(""), with(asks("y"), func(d *event.Draft) { d.Type = "driverUpdate" }))
+	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests"))
+
+	mirror, err := catalog.Default().Mirror()
+	require.NoError(t, err)
+	for range 2 {
+		require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+		require.Equal(t, []int64{
+			one[0].Cursor.Position, one[2].Cursor.Position, two[0].Cursor.Position, two[1].Cursor.Position, three[1].Cursor.Position, 0,
+		}, value[[]int64](t, r, `SELECT array_agg(p ORDER BY position, n) FROM tailroom.requests,
+			unnest(ARRAY[position, coalesce(answer_position, 0)]) WITH ORDINALITY AS u (p, n)`))
+	}
+	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
+	lateFor(t, err)
 }

@@ -3,6 +3,7 @@ package request
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,6 +144,9 @@ func (w *Waits) Seen(entries []*event.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range entries {
+		if position, ok := e.Redacts(); ok {
+			w.forget(position)
+		}
 		for n := range w.talks[key{e.Tenant, e.Namespace, e.CorrelationID}] {
 			if len(n.seen) < maxSeen {
 				n.seen = append(n.seen, e)
@@ -154,6 +158,16 @@ func (w *Waits) Seen(entries []*event.Entry) {
 			default:
 				n.woken = true
 			}
+		}
+	}
+}
+
+// forget drops what was kept of an event whose data were erased: if it is needed, it is
+// read from the log as it is now. The caller holds w.mu.
+func (w *Waits) forget(position int64) {
+	for _, list := range w.talks {
+		for n := range list {
+			n.seen = slices.DeleteFunc(n.seen, func(e *event.Entry) bool { return e.Cursor.Position == position })
 		}
 	}
 }
