@@ -177,7 +177,7 @@ const renewAgain = 5 * time.Second
 func (k *conn) renew(ctx context.Context, expires time.Time) {
 	for {
 		token, err := k.client.cfg.Token(ctx)
-		if false {
+		if err == nil && token != k.client.shown("") {
 			_, err = k.ask(ctx, map[string]any{"type": "auth", "token": token})
 			if err == nil {
 				k.client.shown(token)
