@@ -45,6 +45,7 @@ type Config struct {
 	Catalog    *catalog.Catalog
 	Publisher  Publisher
 	History    History
+	States     States
 	Locator    session.Locator
 	Operator   Operator
 	Health     func(context.Context) Health
@@ -69,11 +70,15 @@ func New(c Config) (http.Handler, error) {
 	a := &api{Config: c}
 	events, event := compress(a.answer(a.list)), compress(a.answer(a.get))
 	types := compress(a.answer(a.catalog))
+	stream, states := compress(a.answer(a.stream)), compress(a.answer(a.states))
 	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
 		"/v1/events/{id}": {"GET": event, "HEAD": event},
 		"/v1/catalog":     {"GET": types, "HEAD": types},
+
+		"/v1/state":            {"GET": states, "HEAD": states},
+		"/v1/streams/{stream}": {"GET": stream, "HEAD": stream},
 
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},

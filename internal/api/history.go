@@ -29,24 +29,34 @@ const (
 	queryTimeout = 30 * time.Second
 )
 
-// parameters are those of a listing. Another is refused: a filter with a slip of
-// the pen would give away more than was asked for.
-var parameters = []string{
+// listParameters are those of a listing.
+var listParameters = []string{
 	"after", "before", "companyId", "correlationId", "from", "limit", "namespace", "order", "room", "stream", "to", "type",
 }
 
 // list answers GET /v1/events.
 func (a *api) list(w http.ResponseWriter, r *http.Request) error {
-	grant, err := a.reader(r)
+	grant, v, err := a.asked(r, listParameters)
 	if err != nil {
 		return err
 	}
+	return a.listing(w, r, grant, v)
+}
+
+// stream answers GET /v1/streams/{stream}.
+func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
+	grant, v, err := a.asked(r, slices.DeleteFunc(slices.Clone(listParameters), func(name string) bool { return name == "stream" }))
+	if err != nil {
+		return err
+	}
+	v.Set("stream", r.PathValue("stream"))
+	return a.listing(w, r, grant, v)
+}
+
+// listing answers with the events that some parameters select.
+func (a *api) listing(w http.ResponseWriter, r *http.Request, grant access.Grant, v url.Values) error {
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
-	v, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
-	}
 	q, err := a.query(ctx, grant, v)
 	if err != nil {
 		return err
@@ -67,14 +77,9 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 
 // query reads the parameters of a listing.
 func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (eventlog.Query, error) {
-	for name := range v {
-		if !slices.Contains(parameters, name) {
-			return eventlog.Query{}, parameter(name, "there is no such parameter").With("allowed", parameters)
-		}
-	}
 	q := eventlog.Query{
 		Tenant: grant.Tenant, Namespaces: distinct(v["namespace"]), Types: distinct(v["type"]),
-		Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"), Limit: defaultLimit,
+		Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"),
 	}
 	if len(q.Namespaces) == 0 {
 		q.Namespaces = a.Catalog.Namespaces()
@@ -87,22 +92,9 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	if err := a.knownTypes(q.Namespaces, q.Types); err != nil {
 		return q, err
 	}
-	rooms := distinct(v["room"])
-	if len(rooms) > a.MaxRooms {
-		a.Limits.Hit(limit.Rooms)
-		return q, problem.New(problem.TooLarge,
-			fmt.Sprintf("a listing names at most %d rooms; leave rooms out to list all that the token covers", a.MaxRooms)).
-			With("limit", a.MaxRooms)
-	}
-	for _, name := range rooms {
-		room, err := grant.Room(name)
-		if err != nil {
-			return q, err
-		}
-		q.Rooms = append(q.Rooms, room)
-	}
-	if q.Rooms == nil && !grant.AllBranches {
-		q.Rooms = grant.Rooms()
+	var err error
+	if q.Rooms, err = a.rooms(grant, v); err != nil {
+		return q, err
 	}
 	if q.Stream != "" && !event.ValidStream(q.Stream) {
 		return q, parameter("stream", "a stream is {category}:{id}")
@@ -110,12 +102,8 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	if q.CorrelationID != "" && !event.ValidCorrelationID(q.CorrelationID) {
 		return q, parameter("correlationId", "correlationId is 1 to 128 printable characters")
 	}
-	if size := v.Get("limit"); size != "" {
-		n, err := strconv.Atoi(size)
-		if err != nil || n < 1 || n > maxLimit {
-			return q, parameter("limit", fmt.Sprintf("limit is 1 to %d", maxLimit))
-		}
-		q.Limit = n
+	if q.Limit, err = limitParameter(v); err != nil {
+		return q, err
 	}
 	switch v.Get("order") {
 	case "", "asc":
@@ -124,7 +112,6 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	default:
 		return q, parameter("order", "order is asc or desc").With("allowed", []string{"asc", "desc"})
 	}
-	var err error
 	if q.From, err = timeParameter(v, "from"); err != nil {
 		return q, err
 	}
@@ -224,6 +211,61 @@ func goneAs(r *event.Reset) *problem.Error {
 	}
 	return problem.New(code, detail).With("reason", r.Reason).With("oldest", r.Oldest).
 		With("resume", r.Resume).With("snapshot", session.SnapshotPath)
+}
+
+// asked reads who asks and the query. A parameter that is not allowed is refused: a
+// filter with a slip of the pen would give away more than was asked for.
+func (a *api) asked(r *http.Request, allowed []string) (access.Grant, url.Values, error) {
+	grant, err := a.reader(r)
+	if err != nil {
+		return grant, nil, err
+	}
+	v, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return grant, nil, problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
+	}
+	for name := range v {
+		if !slices.Contains(allowed, name) {
+			return grant, nil, parameter(name, "there is no such parameter").With("allowed", allowed)
+		}
+	}
+	return grant, v, nil
+}
+
+// rooms are those that a query names, or else all that the grant covers: none where
+// that is every room.
+func (a *api) rooms(grant access.Grant, v url.Values) ([]string, error) {
+	named := distinct(v["room"])
+	if len(named) > a.MaxRooms {
+		a.Limits.Hit(limit.Rooms)
+		return nil, problem.New(problem.TooLarge,
+			fmt.Sprintf("a listing names at most %d rooms; leave rooms out to list all that the token covers", a.MaxRooms)).
+			With("limit", a.MaxRooms)
+	}
+	var rooms []string
+	for _, name := range named {
+		room, err := grant.Room(name)
+		if err != nil {
+			return nil, err
+		}
+		rooms = append(rooms, room)
+	}
+	if rooms == nil && !grant.AllBranches {
+		rooms = grant.Rooms()
+	}
+	return rooms, nil
+}
+
+func limitParameter(v url.Values) (int, error) {
+	size := v.Get("limit")
+	if size == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(size)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, parameter("limit", fmt.Sprintf("limit is 1 to %d", maxLimit))
+	}
+	return n, nil
 }
 
 func timeParameter(v url.Values, name string) (time.Time, error) {

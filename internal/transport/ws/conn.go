@@ -230,6 +230,11 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	if c.company, err = c.handler.Limits.Session(grant.Tenant); err != nil {
 		return err
 	}
+	if m.Cursor == "" {
+		if m.Cursor, err = session.Newest(ctx, c.handler.States, list); err != nil {
+			return err
+		}
+	}
 	begin, err := session.Begin(ctx, c.handler.Log, "cursor", m.Cursor)
 	if err != nil {
 		return err
@@ -237,9 +242,12 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	c.grant, c.subject = grant, grant.Subject
 	c.session, err = session.New(session.Config{
 		ID: uuid.NewString(), Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
-		Start: begin.Cursor, Reset: begin.Reset,
+		Start: begin.Cursor, Reset: begin.Reset, States: c.handler.States,
 	}, list)
 	if err != nil {
+		return err
+	}
+	if err := session.AwaitStates(ctx, c.handler.States, list, begin.Cursor); err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.session.ID(), "remote", c.remote,
