@@ -94,7 +94,7 @@ func TestProjection_TakeOver(t *testing.T) {
 		return last
 	}
 	r.await(t, write(50))
-	proxy.Cut(t)
+	proxy.Cut()
 	proxy.Refuse(true)
 	last := write(50)
 	r.await(t, last)
