@@ -292,12 +292,13 @@ END $$;
 CREATE FUNCTION tailroom.position_at("time" timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE SET max_parallel_workers_per_gather = 0 SET jit = off AS $$
 DECLARE
+    floor    bigint;
     low      bigint;
     high     bigint;
     middle   bigint;
     recorded timestamptz;
 BEGIN
-    SELECT b.floor, b.tip INTO low, high FROM tailroom.bounds b;
+    SELECT b.floor, b.floor, b.tip INTO floor, low, high FROM tailroom.bounds b;
     WHILE low < high LOOP
         middle := (low + high + 1) / 2;
         SELECT e.recorded_at INTO recorded FROM tailroom.events e
@@ -308,7 +309,8 @@ BEGIN
             high := middle - 1;
         END IF;
     END LOOP;
-    RETURN low;
+    RETURN coalesce((SELECT e.position FROM tailroom.events e
+        WHERE e.position <= low AND e.position > floor ORDER BY e.position DESC LIMIT 1), floor);
 END $$;
 
 GRANT SELECT ON tailroom.states, tailroom.state_generations, tailroom.state_head TO tailroom_writer, tailroom_reader;

@@ -52,11 +52,16 @@ func TestRoles_Access(t *testing.T) {
 		"events_N": nobody, // the log is read through its parent
 		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log,
 		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
+		"states": log, "state_generations": log, "state_head": log,
+		"state_keyframes": "writer SELECT", "state_floor": "writer SELECT", "state_floor_progress": nobody,
+		"state_generations_generation_seq": nobody,
 		"recent_ids": nobody, "recent_ids_0": nobody, "recent_ids_1": nobody,
 		"positions": nobody, "outbox_id_seq": nobody,
 
 		"publish()": "publisher EXECUTE; writer EXECUTE", "append()": "publisher EXECUTE; writer EXECUTE",
-		"history()":      "reader EXECUTE; writer EXECUTE",
+		"history()": "reader EXECUTE; writer EXECUTE", "state_page()": "reader EXECUTE; writer EXECUTE", "position_at()": "reader EXECUTE; writer EXECUTE",
+		"state_fold()": "writer EXECUTE", "state_begin()": "writer EXECUTE", "state_seed()": "writer EXECUTE",
+		"state_switch()": "writer EXECUTE", "state_remove()": "writer EXECUTE",
 		"append_batch()": "writer EXECUTE", "rotate_ids()": "writer EXECUTE", "epoch_open()": "writer EXECUTE",
 		"partitions_ahead()": "writer EXECUTE", "seal_partition()": "writer EXECUTE", "mirror_catalogue()": "writer EXECUTE",
 		"outbox_settle()": "writer EXECUTE", "outbox_retry()": "writer EXECUTE", "outbox_discard()": "writer EXECUTE",
