@@ -525,7 +525,7 @@ func (q *Queries) StateLag(ctx context.Context, db DBTX) (StateLagRow, error) {
 }
 
 const stateLeadershipTry = `-- name: StateLeadershipTry :one
-SELECT pg_try_advisory_lock(1952541036, 7)
+SELECT pg_try_advisory_lock(1952541036, 8)
 `
 
 // Whether this connection leads the projection from now on.

@@ -1,6 +1,6 @@
 -- name: StateLeadershipTry :one
 -- Whether this connection leads the projection from now on.
-SELECT pg_try_advisory_lock(1952541036, 7);
+SELECT pg_try_advisory_lock(1952541036, 8);
 
 -- name: StateHead :one
 -- The live generation (0: there is none) and the log it is of.

@@ -140,6 +140,7 @@ func TestRoles_Writer(t *testing.T) {
 	require.Subset(t, tables, []string{
 		"events", "events_1", "events_6", "events_21", "streams", "recent_ids_0", "recent_ids_1",
 		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "schema_migrations",
+		"states", "state_generations", "state_keyframes", "state_floor", "state_floor_progress",
 	})
 	forbidden := []string{
 		"SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.tell('c1', 'tokensRevoked', NULL, 'actor', '{}')",
@@ -196,7 +197,7 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 		history   = `SELECT tailroom.history('c1', '{/orders}', '{}', '{}', '', '', '2026-01-31Z', NULL, 0, 100, false, 10)`
 	)
 	reads := []string{history, "SELECT * FROM tailroom.bounds"}
-	for _, table := range []string{"events", "streams", "epochs", "log", "partitions", "event_types"} {
+	for _, table := range []string{"events", "streams", "epochs", "log", "partitions", "event_types", "states", "state_generations"} {
 		reads = append(reads, "TABLE tailroom."+table)
 	}
 	may := map[string][]string{
@@ -210,6 +211,7 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 		"SELECT tailroom.epoch_open(NULL, 0, 'reason')", "SELECT tailroom.rotate_ids('1s')", "SELECT tailroom.outbox_discard('{1}', NULL, 'actor')",
 		"SELECT tailroom.revoke_tokens('c1', '9', NULL, now(), 'reason', 'actor')", "SELECT tailroom.forget_revocations('0s')",
 		"SELECT tailroom.disconnect_sessions('c1', '9', NULL, 'reason', 'actor')", "SELECT tailroom.epoch_new('reason', 'actor')",
+		"SELECT tailroom.state_begin(1, 0)", "SELECT tailroom.state_switch(1, true)", "SELECT tailroom.state_remove(1)",
 	}, reads...)
 	for _, table := range r.relations(t, "rp") {
 		all = append(all, "TABLE tailroom."+table, "INSERT INTO tailroom."+table+" DEFAULT VALUES", r.updateNothing(t, table),

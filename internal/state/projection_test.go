@@ -205,7 +205,7 @@ func TestProjection_Lag(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), r.dsn)
 	require.NoError(t, err)
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock(1952541036, 7)")
+	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock(1952541036, 8)")
 	require.NoError(t, err)
 	r.append(t, draft("c1", "order:1", "newOrder", `{}`), draft("c1", "order:2", "newOrder", `{}`))
 	p := r.project(t)
@@ -213,7 +213,7 @@ func TestProjection_Lag(t *testing.T) {
 		return p.figure(t, "tailroom_state_lag_events") == 2 && p.figure(t, "tailroom_state_lag_seconds") > 0
 	}, patience, time.Millisecond)
 	require.Zero(t, p.figure(t, "tailroom_state_leader"))
-	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_unlock(1952541036, 7)")
+	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_unlock(1952541036, 8)")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		return p.figure(t, "tailroom_state_lag_events") == 0 && p.figure(t, "tailroom_state_lag_seconds") == 0
