@@ -38,6 +38,12 @@ func NewShared(pool *pgxpool.Pool) *Log {
 	return l
 }
 
+// Turn waits until a tenant may use a connection, and calls fn: for whoever else
+// uses the pool.
+func (l *Log) Turn(ctx context.Context, tenant string, fn func() error) error {
+	return l.turn(ctx, tenant, fn)
+}
+
 // turn waits until a tenant may use a connection, and calls fn.
 func (l *Log) turn(ctx context.Context, tenant string, fn func() error) error {
 	if l.gate == nil {

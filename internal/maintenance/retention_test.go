@@ -360,7 +360,7 @@ func TestRetention_IsTakenUpAgain(t *testing.T) {
 	for name, interrupted := range map[string]func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn){
 		"after the floor moved": func(t *testing.T, _ *rig, k *keeper, conn *pgx.Conn) {
 			t.Helper()
-			require.NoError(t, k.sql.LogRaiseFloor(t.Context(), conn, 10))
+			require.NoError(t, raiseFloor(t.Context(), conn, 10))
 		},
 		"while it waits for a snapshot": func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn) {
 			t.Helper()
@@ -375,7 +375,7 @@ func TestRetention_IsTakenUpAgain(t *testing.T) {
 		},
 		"before it is dropped": func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn) {
 			t.Helper()
-			require.NoError(t, k.sql.LogRaiseFloor(t.Context(), conn, 10))
+			require.NoError(t, raiseFloor(t.Context(), conn, 10))
 			detached, err := k.detach(t.Context(), conn, r.layout(t).Partitions[0])
 			require.NoError(t, err)
 			require.True(t, detached)
@@ -383,7 +383,7 @@ func TestRetention_IsTakenUpAgain(t *testing.T) {
 		},
 		"when somebody has dropped it": func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn) {
 			t.Helper()
-			require.NoError(t, k.sql.LogRaiseFloor(t.Context(), conn, 5))
+			require.NoError(t, raiseFloor(t.Context(), conn, 5))
 			r.exec(t, "DROP TABLE tailroom.events_1")
 		},
 	} {
