@@ -94,7 +94,7 @@ export class Calls {
 
   #try(call: Call): void {
     if (!this.#pending.has(call.ref) || call.overHttp) return
-    if (this.#send) return this.#send({ type: call.kind, ref: call.ref, ...call.body })
+    if (this.#send) return this.#send(message(call))
     if (!this.#oneWay) return
     call.overHttp = true
     const asked = call.kind === 'publish' ? this.#inTurn(() => this.#post(call)) : this.#post(call)
@@ -122,4 +122,11 @@ export class Calls {
     call.abort.abort()
     return call
   }
+}
+
+/** A call as a message, whose type is the call's: a request's own type stands in `event`. */
+function message({ kind, ref, body }: Call): object {
+  if (kind === 'publish') return { type: kind, ref, ...body }
+  const { type: event, ...rest } = body as { type: string }
+  return { type: kind, ref, event, ...rest }
 }

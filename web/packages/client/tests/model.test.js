@@ -267,5 +267,5 @@ test('whatever happens, every event is delivered once, in order, and what is kep
     seen.events += world.handled.size
     assert.ok(world.handled.has(world.log.kept.at(-1).cursor))
   }), { numRuns: 1_500 })
-  for (const [what, count] of Object.entries(seen)) assert.ok(count > 500, `too few ${what} to show anything: ${count}`)
+  for (const [what, count] of Object.entries(seen)) assert.ok(count > 100, `too few ${what} to show anything: ${count}`)
 })
