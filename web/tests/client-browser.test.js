@@ -44,7 +44,7 @@ async function startContext(t) {
 function follow(page, url, { kept = false, ...options } = {}) {
   return page.evaluate(async ({ url, token, kept, options }) => {
     const { connect, localStorageCursor } = await import('/index.js')
-    const client = connect({ url, token, subscribe: ['/orders'], ...(kept ? { cursor: localStorageCursor() } : {}), ...options })
+    const client = connect({ url, token, subscribe: ['/orders'], ...(kept ? { cursor: localStorageCursor({ key: 'orders' }) } : {}), ...options })
     Object.assign(globalThis, { client, received: [], held: undefined })
     client.onAny(async (event) => {
       await globalThis.held
@@ -58,6 +58,8 @@ const order = (orderId) => ({ namespace: '/orders', type: 'newOrder', data: { or
 const publish = (...ids) => service.publishAll(one.url, ids.map(order))
 const received = (page) => page.evaluate(() => globalThis.received.map((envelope) => JSON.parse(envelope).data.orderId))
 const until = (page, count) => page.waitForFunction((count) => globalThis.received.length >= count, count, { polling: 20, timeout: 30_000 })
+/** Waits until so many tabs hold their locks: a browser takes a moment to notice that one is gone. */
+const living = (page, count) => page.waitForFunction(async (count) => (await navigator.locks.query()).held.length === count, count, { polling: 20 })
 const keptCursor = (page) => page.evaluate(() => Object.values(localStorage))
 
 test('WebSocket: a page whose line is cut misses nothing', { timeout: 60_000 }, async (t) => {
@@ -117,6 +119,7 @@ test('tabs share a kept cursor, which is never ahead of one that lives', { timeo
 
   // The slow one is killed, and has nothing more to do: a new one begins where the others are.
   await slow.close()
+  await living(quick, 2)
   await publish('5')
   await Promise.all([until(third, 5), until(quick, 5)])
   await quick.waitForFunction(() => Object.keys(localStorage).length === 2, undefined, { polling: 20 })
@@ -130,13 +133,14 @@ test('tabs share a kept cursor, which is never ahead of one that lives', { timeo
   await Promise.all([third, quick, fourth].map((page) => until(page, page === fourth ? 1 : 6)))
   await Promise.all([third, quick, fourth].map((page) => page.evaluate(() => globalThis.client.close())))
   assert.equal((await keptCursor(fourth)).length, 3)
+  await living(fourth, 0)
   await Promise.all([third, quick, fourth].map((page) => page.close()))
   await publish('7')
   const last = await openPage(context)
   await follow(last, one.url, { kept: true })
   await until(last, 1)
   assert.deepEqual(await received(last), ['7'])
-  await last.waitForFunction(() => Object.keys(localStorage).length === 1, undefined, { polling: 20 }) // the dead tabs’ are gone
+  assert.equal((await keptCursor(last)).length, 1, 'the dead tabs’ keys are gone')
 })
 
 test('a reload goes on where the page was', { timeout: 60_000 }, async (t) => {
