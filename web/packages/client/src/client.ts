@@ -43,7 +43,7 @@ const ackPauseMs = 100
  * over it. Every event is handed on once, in the order of the log; what cannot
  * be is told by a reset.
  */
-export function connect<C extends CatalogShape<C> = Catalog>(options: ConnectOptions<C>): Client<C> {
+export function connect<C extends CatalogShape<C> = Catalog>(options: ConnectOptions<NoInfer<C>>): Client<C> {
   return new Client(options)
 }
 
@@ -153,8 +153,8 @@ export class Client<C extends CatalogShape<C> = Catalog> {
    * Publishes an event, or several of one company as one group, whole or not at all. Without a connection it waits for
    * one. It is tried again, with the same id, until there is an answer.
    */
-  publish(draft: DraftOf<C>, options?: { signal?: AbortSignal }): Promise<Receipt>
   publish(group: readonly DraftOf<C>[], options?: { signal?: AbortSignal }): Promise<Receipt[]>
+  publish(draft: DraftOf<C>, options?: { signal?: AbortSignal }): Promise<Receipt>
   async publish(drafts: DraftOf<C> | readonly DraftOf<C>[], { signal }: { signal?: AbortSignal } = {}): Promise<Receipt | Receipt[]> {
     const group = Array.isArray(drafts)
     const events = (group ? drafts : [drafts]).map((draft: object) => this.#complete(draft))
