@@ -21,13 +21,16 @@ SELECT
     coalesce(known_positions, '{}')::bigint[] AS known_positions,
     coalesce(conflicts, '{}')::integer[] AS conflicts,
     coalesce(current_versions, '{}')::bigint[] AS current_versions,
+    coalesce(answered, '{}')::integer[] AS answered,
+    coalesce(answered_ids, '{}')::uuid[] AS answered_ids,
     waited_us::bigint AS waited_us, worked_us::bigint AS worked_us, clock::timestamptz AS clock
 FROM tailroom.append_batch(
     $1, $2, $3, $4, $5::bigint[],
     $6::text[], $7::text[], $8::text[], $9::bigint[], $10::integer[], $11::bigint[],
     $12::text[], $13::text[], $14::text[], $15::integer[], $16::uuid[], $17::text[],
     $18::integer[], $19::bigint[], $20::timestamptz[], $21::text[],
-    $22::text[], $23::uuid[], $24::timestamptz[], $25::jsonb[])
+    $22::text[], $23::uuid[], $24::timestamptz[], $25::jsonb[],
+    $26::integer[], $27::text[], $28::jsonb[], $29::integer[])
 `
 
 type EventAppendBatchParams struct {
@@ -56,6 +59,10 @@ type EventAppendBatchParams struct {
 	CausationIds   []pgtype.UUID
 	ReplyBys       []time.Time
 	Datas          [][]byte
+	Requests       []int32
+	ReplyTypes     []string
+	ReplyWhens     [][]byte
+	MayAnswer      []int32
 }
 
 type EventAppendBatchRow struct {
@@ -66,6 +73,8 @@ type EventAppendBatchRow struct {
 	KnownPositions  []int64
 	Conflicts       []int32
 	CurrentVersions []int64
+	Answered        []int32
+	AnsweredIds     []pgtype.UUID
 	WaitedUs        int64
 	WorkedUs        int64
 	Clock           time.Time
@@ -98,6 +107,10 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 		arg.CausationIds,
 		arg.ReplyBys,
 		arg.Datas,
+		arg.Requests,
+		arg.ReplyTypes,
+		arg.ReplyWhens,
+		arg.MayAnswer,
 	)
 	var i EventAppendBatchRow
 	err := row.Scan(
@@ -108,6 +121,8 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 		&i.KnownPositions,
 		&i.Conflicts,
 		&i.CurrentVersions,
+		&i.Answered,
+		&i.AnsweredIds,
 		&i.WaitedUs,
 		&i.WorkedUs,
 		&i.Clock,

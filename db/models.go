@@ -57,6 +57,8 @@ type EventType struct {
 	Rooms         []string
 	Stream        *string
 	Schema        []byte
+	// Which event answers it: {"type", "when"?, "timeoutMs"}; null when it is no request.
+	Reply []byte
 }
 
 type Log struct {
@@ -85,6 +87,7 @@ type OutboxRow struct {
 	CausationID   pgtype.UUID
 	Data          []byte
 	SubmittedAt   time.Time
+	ReplyBy       *time.Time
 }
 
 type Partition struct {
@@ -132,6 +135,28 @@ type RejectedRow struct {
 	Code          string
 	Reason        string
 	RejectedAt    time.Time
+	ReplyBy       *time.Time
+}
+
+// Events with a reply_by whose type has a reply, each with its answer: the first later event of that type with its correlation id which meets the condition.
+type Request struct {
+	Position      int64
+	ID            pgtype.UUID
+	Tenant        string
+	Namespace     string
+	Type          string
+	CorrelationID string
+	Rooms         []string
+	RequestedAt   time.Time
+	ReplyBy       time.Time
+	// What the answer is, as the catalogue said when the request was made.
+	ReplyType string
+	// Likewise, the values that fields of its data may have; {} is any.
+	ReplyWhen      []byte
+	AnswerPosition *int64
+	AnswerID       pgtype.UUID
+	AnsweredAt     *time.Time
+	FirstRoom      string
 }
 
 type Revocation struct {

@@ -87,14 +87,14 @@ func (q *Queries) OutboxLead(ctx context.Context, db DBTX) (bool, error) {
 
 const outboxPage = `-- name: OutboxPage :many
 SELECT id, event_id, tenant, namespace, type, schema_version, rooms, coalesce(stream, '')::text AS stream, occurred_at, actor,
-    correlation_id, causation_id, data, extract(epoch FROM clock_timestamp() - submitted_at)::double precision AS age_seconds
-FROM (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, sum(pg_column_size(data)) OVER (ORDER BY id) - pg_column_size(data) AS before
+    correlation_id, causation_id, reply_by, data, extract(epoch FROM clock_timestamp() - submitted_at)::double precision AS age_seconds
+FROM (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by, sum(pg_column_size(data)) OVER (ORDER BY id) - pg_column_size(data) AS before
     FROM (
-        SELECT late.id, late.event_id, late.tenant, late.namespace, late.type, late.schema_version, late.rooms, late.stream, late.occurred_at, late.actor, late.correlation_id, late.causation_id, late.data, late.submitted_at FROM (SELECT unnest($2::bigint[]) AS first, unnest($3::bigint[]) AS last) gap
-        CROSS JOIN LATERAL (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at FROM tailroom.outbox o WHERE o.id BETWEEN gap.first AND gap.last
+        SELECT late.id, late.event_id, late.tenant, late.namespace, late.type, late.schema_version, late.rooms, late.stream, late.occurred_at, late.actor, late.correlation_id, late.causation_id, late.data, late.submitted_at, late.reply_by FROM (SELECT unnest($2::bigint[]) AS first, unnest($3::bigint[]) AS last) gap
+        CROSS JOIN LATERAL (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by FROM tailroom.outbox o WHERE o.id BETWEEN gap.first AND gap.last
             ORDER BY o.id LIMIT $1::integer) late
         UNION ALL
-        (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at FROM tailroom.outbox o WHERE o.id > $4::bigint ORDER BY o.id LIMIT $1::integer)
+        (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by FROM tailroom.outbox o WHERE o.id > $4::bigint ORDER BY o.id LIMIT $1::integer)
         ORDER BY id LIMIT $1::integer) page) o
 WHERE before < $5::bigint ORDER BY id
 `
@@ -120,6 +120,7 @@ type OutboxPageRow struct {
 	Actor         string
 	CorrelationID string
 	CausationID   pgtype.UUID
+	ReplyBy       *time.Time
 	Data          []byte
 	AgeSeconds    float64
 }
@@ -155,6 +156,7 @@ func (q *Queries) OutboxPage(ctx context.Context, db DBTX, arg OutboxPageParams)
 			&i.Actor,
 			&i.CorrelationID,
 			&i.CausationID,
+			&i.ReplyBy,
 			&i.Data,
 			&i.AgeSeconds,
 		); err != nil {

@@ -433,6 +433,122 @@ func (q *Queries) VerifyPartitionList(ctx context.Context, db DBTX) ([]VerifyPar
 	return items, nil
 }
 
+const verifyRequestMissing = `-- name: VerifyRequestMissing :many
+SELECT e.position, e.id, e.tenant, e.namespace
+FROM tailroom.events e CROSS JOIN tailroom.log l
+WHERE e.reply_by IS NOT NULL AND e.position > $1 AND e.position <= $2 AND e.position > l.floor
+    AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
+ORDER BY e.position LIMIT $3
+`
+
+type VerifyRequestMissingParams struct {
+	After   int64
+	Upto    int64
+	MaxRows int32
+}
+
+type VerifyRequestMissingRow struct {
+	Position  int64
+	ID        pgtype.UUID
+	Tenant    string
+	Namespace string
+}
+
+// Events that want an answer, of types that have one, and are not known as requests.
+func (q *Queries) VerifyRequestMissing(ctx context.Context, db DBTX, arg VerifyRequestMissingParams) ([]VerifyRequestMissingRow, error) {
+	rows, err := db.Query(ctx, verifyRequestMissing, arg.After, arg.Upto, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []VerifyRequestMissingRow
+	for rows.Next() {
+		var i VerifyRequestMissingRow
+		if err := rows.Scan(
+			&i.Position,
+			&i.ID,
+			&i.Tenant,
+			&i.Namespace,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const verifyRequestPage = `-- name: VerifyRequestPage :many
+SELECT r.position, r.id, r.tenant, r.namespace, l.floor, coalesce(r.answer_position, 0)::bigint AS answer,
+    (q.id IS NOT NULL AND (q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.reply_by)
+        IS NOT DISTINCT FROM (r.id, r.tenant, r.namespace, r.type, r.correlation_id, r.rooms, r.reply_by))::boolean AS asked,
+    (a.id IS NOT NULL AND (a.id, a.tenant, a.namespace, a.type, a.correlation_id)
+        IS NOT DISTINCT FROM (r.answer_id, r.tenant, r.namespace, r.reply_type, r.correlation_id))::boolean AS answered,
+    EXISTS (SELECT FROM tailroom.redactions e WHERE e.position = r.answer_position)::boolean AS erased,
+    coalesce(tailroom.first_answer(r.tenant, r.namespace, r.correlation_id, r.reply_type, r.reply_when, r.position), 0)::bigint AS first
+FROM (SELECT position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by, reply_type, reply_when, answer_position, answer_id, answered_at, first_room FROM tailroom.requests p WHERE p.position > $1 AND p.position <= $2 ORDER BY p.position LIMIT $3) r
+CROSS JOIN tailroom.log l
+LEFT JOIN tailroom.events q ON q.position = r.position
+LEFT JOIN tailroom.events a ON a.position = r.answer_position
+ORDER BY r.position
+`
+
+type VerifyRequestPageParams struct {
+	After   int64
+	Upto    int64
+	MaxRows int32
+}
+
+type VerifyRequestPageRow struct {
+	Position  int64
+	ID        pgtype.UUID
+	Tenant    string
+	Namespace string
+	Floor     int64
+	Answer    int64
+	Asked     bool
+	Answered  bool
+	Erased    bool
+	First     int64
+}
+
+// Requests, with what the log says of them: whether the event is the one, whether the
+// answer's event may be one, whether its data were erased, and where the first answer
+// is (0: none).
+func (q *Queries) VerifyRequestPage(ctx context.Context, db DBTX, arg VerifyRequestPageParams) ([]VerifyRequestPageRow, error) {
+	rows, err := db.Query(ctx, verifyRequestPage, arg.After, arg.Upto, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []VerifyRequestPageRow
+	for rows.Next() {
+		var i VerifyRequestPageRow
+		if err := rows.Scan(
+			&i.Position,
+			&i.ID,
+			&i.Tenant,
+			&i.Namespace,
+			&i.Floor,
+			&i.Answer,
+			&i.Asked,
+			&i.Answered,
+			&i.Erased,
+			&i.First,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const verifyState = `-- name: VerifyState :one
 SELECT b.floor::bigint AS floor, b.tip::bigint AS tip, b.epoch::bigint AS epoch,
     pg_sequence_last_value('tailroom.positions'::regclass)::bigint AS numbered,

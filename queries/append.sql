@@ -7,13 +7,16 @@ SELECT
     coalesce(known_positions, '{}')::bigint[] AS known_positions,
     coalesce(conflicts, '{}')::integer[] AS conflicts,
     coalesce(current_versions, '{}')::bigint[] AS current_versions,
+    coalesce(answered, '{}')::integer[] AS answered,
+    coalesce(answered_ids, '{}')::uuid[] AS answered_ids,
     waited_us::bigint AS waited_us, worked_us::bigint AS worked_us, clock::timestamptz AS clock
 FROM tailroom.append_batch(
     @judge_ids, @seen_epoch, @seen_position, @deadline, @relayed::bigint[],
     @head_tenants::text[], @head_namespaces::text[], @head_streams::text[], @head_counts::bigint[], @head_lasts::integer[], @head_expected::bigint[],
     @tenants::text[], @namespaces::text[], @types::text[], @schema_versions::integer[], @ids::uuid[], @rooms::text[],
     @heads::integer[], @ordinals::bigint[], @occurred_ats::timestamptz[], @actors::text[],
-    @correlation_ids::text[], @causation_ids::uuid[], @reply_bys::timestamptz[], @datas::jsonb[]);
+    @correlation_ids::text[], @causation_ids::uuid[], @reply_bys::timestamptz[], @datas::jsonb[],
+    @requests::integer[], @reply_types::text[], @reply_whens::jsonb[], @may_answer::integer[]);
 
 -- name: EventMatchDrafts :many
 -- Whether events that are in the log already have the content of the drafts

@@ -9,7 +9,7 @@ SELECT pg_try_advisory_lock(1952541036, 5);
 -- It stops before the row with which the data, as stored, would pass max_bytes,
 -- but returns at least one.
 SELECT id, event_id, tenant, namespace, type, schema_version, rooms, coalesce(stream, '')::text AS stream, occurred_at, actor,
-    correlation_id, causation_id, data, extract(epoch FROM clock_timestamp() - submitted_at)::double precision AS age_seconds
+    correlation_id, causation_id, reply_by, data, extract(epoch FROM clock_timestamp() - submitted_at)::double precision AS age_seconds
 FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY id) - pg_column_size(data) AS before
     FROM (
         SELECT late.* FROM (SELECT unnest(@firsts::bigint[]) AS first, unnest(@lasts::bigint[]) AS last) gap

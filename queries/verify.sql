@@ -138,3 +138,29 @@ LEFT JOIN LATERAL (SELECT e.version, e.position FROM tailroom.events e
     WHERE e.tenant = v.tenant AND e.namespace = v.namespace AND e.stream = v.stream AND e.version < v.version
         AND e.position > l.floor
     ORDER BY e.version DESC, e.position LIMIT 1) before ON true;
+
+-- name: VerifyRequestPage :many
+-- Requests, with what the log says of them: whether the event is the one, whether the
+-- answer's event may be one, whether its data were erased, and where the first answer
+-- is (0: none).
+SELECT r.position, r.id, r.tenant, r.namespace, l.floor, coalesce(r.answer_position, 0)::bigint AS answer,
+    (q.id IS NOT NULL AND (q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.reply_by)
+        IS NOT DISTINCT FROM (r.id, r.tenant, r.namespace, r.type, r.correlation_id, r.rooms, r.reply_by))::boolean AS asked,
+    (a.id IS NOT NULL AND (a.id, a.tenant, a.namespace, a.type, a.correlation_id)
+        IS NOT DISTINCT FROM (r.answer_id, r.tenant, r.namespace, r.reply_type, r.correlation_id))::boolean AS answered,
+    EXISTS (SELECT FROM tailroom.redactions e WHERE e.position = r.answer_position)::boolean AS erased,
+    coalesce(tailroom.first_answer(r.tenant, r.namespace, r.correlation_id, r.reply_type, r.reply_when, r.position), 0)::bigint AS first
+FROM (SELECT * FROM tailroom.requests p WHERE p.position > @after AND p.position <= @upto ORDER BY p.position LIMIT @max_rows) r
+CROSS JOIN tailroom.log l
+LEFT JOIN tailroom.events q ON q.position = r.position
+LEFT JOIN tailroom.events a ON a.position = r.answer_position
+ORDER BY r.position;
+
+-- name: VerifyRequestMissing :many
+-- Events that want an answer, of types that have one, and are not known as requests.
+SELECT e.position, e.id, e.tenant, e.namespace
+FROM tailroom.events e CROSS JOIN tailroom.log l
+WHERE e.reply_by IS NOT NULL AND e.position > @after AND e.position <= @upto AND e.position > l.floor
+    AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
+ORDER BY e.position LIMIT @max_rows;

@@ -92,8 +92,8 @@ func printReport(w io.Writer, r *verify.Report) error {
 	}
 	c := r.Checked
 	fmt.Fprintf(w, "Checked %d events behind position %d up to %d-%d, %d partitions, %d streams, "+
-		"and %d ids of the idempotency window, in %.1f s.\n",
-		c.Events, r.Log.Floor, r.Log.Epoch, r.Log.Tip, c.Partitions, c.Streams, c.WindowIDs, r.Seconds)
+		"%d requests, and %d ids of the idempotency window, in %.1f s.\n",
+		c.Events, r.Log.Floor, r.Log.Epoch, r.Log.Tip, c.Partitions, c.Streams, c.Requests, c.WindowIDs, r.Seconds)
 	verdict := "All holds."
 	if !r.OK {
 		verdict = fmt.Sprintf("Faults: %d, of %d kinds.", r.Total(), len(r.Faults))

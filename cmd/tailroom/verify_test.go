@@ -39,7 +39,7 @@ func TestVerify(t *testing.T) {
 	t.Setenv("DATABASE_URL", dsn)
 	out, said, err := tailroom(t.Context(), nil, "verify")
 	require.NoError(t, err)
-	require.Regexp(t, `^Checked 2 events behind position 0 up to 1-2, \d partitions, 2 streams, and 2 ids of the idempotency window, in \d+\.\d s\.\nAll holds\.\n$`, out)
+	require.Regexp(t, `^Checked 2 events behind position 0 up to 1-2, \d partitions, 2 streams, 0 requests, and 2 ids of the idempotency window, in \d+\.\d s\.\nAll holds\.\n$`, out)
 	require.Empty(t, said, "it was quicker than the first line of progress")
 
 	exec(t, pool, "UPDATE tailroom.streams SET version = 2 WHERE stream = 'order:2'")

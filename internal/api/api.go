@@ -19,6 +19,7 @@ import (
 	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/request"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -37,6 +38,18 @@ type History interface {
 	Get(ctx context.Context, e eventlog.Lookup) (*event.Entry, error)
 }
 
+// Requester takes requests in.
+type Requester interface {
+	Ask(grant access.Grant, source any, raw json.RawMessage) (*request.Asked, error)
+}
+
+// Requests reads what has become of requests.
+type Requests interface {
+	Requests(ctx context.Context, q eventlog.RequestQuery) (list []eventlog.Request, more bool, err error)
+	Events(ctx context.Context, tenant string, positions []int64) (map[int64]*event.Entry, error)
+	Story(ctx context.Context, tenant, correlationID string, limit int) (list []*event.Entry, more bool, err error)
+}
+
 // Config is what an API needs.
 type Config struct {
 	Verify     func(token string) (access.Grant, error)
@@ -45,6 +58,8 @@ type Config struct {
 	Catalog    *catalog.Catalog
 	Publisher  Publisher
 	History    History
+	Requester  Requester
+	Requests   Requests
 	Locator    session.Locator
 	Operator   Operator
 	Health     func(context.Context) Health
@@ -69,11 +84,15 @@ func New(c Config) (http.Handler, error) {
 	a := &api{Config: c}
 	events, event := compress(a.answer(a.list)), compress(a.answer(a.get))
 	types := compress(a.answer(a.catalog))
+	requests, story := compress(a.answer(a.listRequests)), compress(a.answer(a.getRequest))
 	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
 		"/v1/events/{id}": {"GET": event, "HEAD": event},
 		"/v1/catalog":     {"GET": types, "HEAD": types},
+
+		"/v1/requests":                 {"GET": requests, "HEAD": requests, "POST": a.answer(a.ask)},
+		"/v1/requests/{correlationId}": {"GET": story, "HEAD": story},
 
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},

@@ -43,9 +43,9 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
-	v, err := url.ParseQuery(r.URL.RawQuery)
+	v, err := values(r, parameters)
 	if err != nil {
-		return problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
+		return err
 	}
 	q, err := a.query(ctx, grant, v)
 	if err != nil {
@@ -65,44 +65,29 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 	return a.writePage(ctx, w, q, listing)
 }
 
+// values are the parameters of a request, which all must be known: with one that has a
+// slip of the pen, more would be given away than was asked for.
+func values(r *http.Request, known []string) (url.Values, error) {
+	v, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
+	}
+	for name := range v {
+		if !slices.Contains(known, name) {
+			return nil, parameter(name, "there is no such parameter").With("allowed", known)
+		}
+	}
+	return v, nil
+}
+
 // query reads the parameters of a listing.
 func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (eventlog.Query, error) {
-	for name := range v {
-		if !slices.Contains(parameters, name) {
-			return eventlog.Query{}, parameter(name, "there is no such parameter").With("allowed", parameters)
-		}
-	}
 	q := eventlog.Query{
-		Tenant: grant.Tenant, Namespaces: distinct(v["namespace"]), Types: distinct(v["type"]),
-		Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"), Limit: defaultLimit,
+		Tenant: grant.Tenant, Stream: v.Get("stream"), CorrelationID: v.Get("correlationId"), Limit: defaultLimit,
 	}
-	if len(q.Namespaces) == 0 {
-		q.Namespaces = a.Catalog.Namespaces()
-	}
-	for _, namespace := range q.Namespaces {
-		if err := a.known(grant, namespace); err != nil {
-			return q, err
-		}
-	}
-	if err := a.knownTypes(q.Namespaces, q.Types); err != nil {
+	var err error
+	if q.Namespaces, q.Types, q.Rooms, err = a.extent(grant, v); err != nil {
 		return q, err
-	}
-	rooms := distinct(v["room"])
-	if len(rooms) > a.MaxRooms {
-		a.Limits.Hit(limit.Rooms)
-		return q, problem.New(problem.TooLarge,
-			fmt.Sprintf("a listing names at most %d rooms; leave rooms out to list all that the token covers", a.MaxRooms)).
-			With("limit", a.MaxRooms)
-	}
-	for _, name := range rooms {
-		room, err := grant.Room(name)
-		if err != nil {
-			return q, err
-		}
-		q.Rooms = append(q.Rooms, room)
-	}
-	if q.Rooms == nil && !grant.AllBranches {
-		q.Rooms = grant.Rooms()
 	}
 	if q.Stream != "" && !event.ValidStream(q.Stream) {
 		return q, parameter("stream", "a stream is {category}:{id}")
@@ -110,12 +95,8 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	if q.CorrelationID != "" && !event.ValidCorrelationID(q.CorrelationID) {
 		return q, parameter("correlationId", "correlationId is 1 to 128 printable characters")
 	}
-	if size := v.Get("limit"); size != "" {
-		n, err := strconv.Atoi(size)
-		if err != nil || n < 1 || n > maxLimit {
-			return q, parameter("limit", fmt.Sprintf("limit is 1 to %d", maxLimit))
-		}
-		q.Limit = n
+	if err := limitParameter(v, maxLimit, &q.Limit); err != nil {
+		return q, err
 	}
 	switch v.Get("order") {
 	case "", "asc":
@@ -124,7 +105,6 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	default:
 		return q, parameter("order", "order is asc or desc").With("allowed", []string{"asc", "desc"})
 	}
-	var err error
 	if q.From, err = timeParameter(v, "from"); err != nil {
 		return q, err
 	}
@@ -133,6 +113,55 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	}
 	err = a.between(ctx, &q, v)
 	return q, err
+}
+
+// extent reads the parameters that say what of the log is meant. Without rooms it is
+// all that the grant covers; none is then every room.
+func (a *api) extent(grant access.Grant, v url.Values) (namespaces, types, rooms []string, err error) {
+	namespaces, types = distinct(v["namespace"]), distinct(v["type"])
+	if len(namespaces) == 0 {
+		namespaces = a.Catalog.Namespaces()
+	}
+	for _, namespace := range namespaces {
+		if err := a.known(grant, namespace); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if err := a.knownTypes(namespaces, types); err != nil {
+		return nil, nil, nil, err
+	}
+	named := distinct(v["room"])
+	if len(named) > a.MaxRooms {
+		a.Limits.Hit(limit.Rooms)
+		return nil, nil, nil, problem.New(problem.TooLarge,
+			fmt.Sprintf("a listing names at most %d rooms; leave rooms out to list all that the token covers", a.MaxRooms)).
+			With("limit", a.MaxRooms)
+	}
+	for _, name := range named {
+		room, err := grant.Room(name)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		rooms = append(rooms, room)
+	}
+	if rooms == nil && !grant.AllBranches {
+		rooms = grant.Rooms()
+	}
+	return namespaces, types, rooms, nil
+}
+
+// limitParameter reads how many are wanted at most.
+func limitParameter(v url.Values, most int, into *int) error {
+	size := v.Get("limit")
+	if size == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(size)
+	if err != nil || n < 1 || n > most {
+		return parameter("limit", fmt.Sprintf("limit is 1 to %d", most))
+	}
+	*into = n
+	return nil
 }
 
 // known returns unknown_namespace for a namespace that there is not for who asks:

@@ -30,13 +30,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	if err := plain(r); err != nil {
 		return err
 	}
-	kind := typeJSON
-	if declared := r.Header.Get("Content-Type"); declared != "" {
-		if kind, _, err = mime.ParseMediaType(declared); err != nil {
-			kind = declared
-		}
-	}
-	switch kind {
+	switch mediaType(r) {
 	case typeJSON:
 		return a.publishGroup(w, r, grant)
 	case typeNDJSON, "application/ndjson":
@@ -45,6 +39,19 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 		return problem.New(problem.UnsupportedMedia, "the body is JSON, or NDJSON for many groups").
 			With("allowed", []string{typeJSON, typeNDJSON})
 	}
+}
+
+// mediaType is what a request says that its body is; JSON, if it says nothing.
+func mediaType(r *http.Request) string {
+	declared := r.Header.Get("Content-Type")
+	if declared == "" {
+		return typeJSON
+	}
+	kind, _, err := mime.ParseMediaType(declared)
+	if err != nil {
+		return declared
+	}
+	return kind
 }
 
 func (a *api) publishGroup(w http.ResponseWriter, r *http.Request, grant access.Grant) error {

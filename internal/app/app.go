@@ -27,6 +27,7 @@ import (
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/request"
 	"github.com/tailroom/tailroom/internal/revoke"
 	"github.com/tailroom/tailroom/internal/session"
 	"github.com/tailroom/tailroom/internal/transport/sse"
@@ -61,6 +62,7 @@ type App struct {
 	hub                    *hub.Hub
 	notifications          *listen.Listener
 	revoked                *revoke.Watch
+	waits                  *request.Waits
 	sessions               *session.Registry
 	sockets                *ws.Handler
 	draining               atomic.Bool
@@ -125,8 +127,9 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 		return err
 	}
 	a.sessions.Revoked = a.revoked.Covers
+	a.waits = request.NewWaits(a.log, registry)
 	a.hub, err = hub.New(ctx, hub.Config{
-		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Metrics: hub.NewMetrics(registry),
+		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Seen: a.waits.Seen, Metrics: hub.NewMetrics(registry),
 	})
 	if err != nil {
 		return err
@@ -180,20 +183,22 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	})
 	limits := newLimits(c, registry)
 	desk := publish.NewDesk(types, a.appender, int(c.MaxEventBytes), limits, a.revoked.Covers, registry)
+	requests := request.NewDesk(a.waits, desk)
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
 	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms, MaxNamespaces: c.MaxNamespaces, Limits: limits}
 	a.sockets = ws.New(ws.Config{
 		Instance: c.InstanceID, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
-		Publisher: desk, Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
+		Publisher: desk, Requester: requests, Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
 		BodyTimeout: c.BodyTimeout, MaxMessage: c.MaxMessageBytes, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
 	stream := sse.New(sse.Config{
 		Authenticate: verifier.StreamGrant, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
+	history := eventlog.NewShared(a.queries)
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
-		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub, Operator: operator{a},
+		Catalog: types, Publisher: desk, History: history, Requester: requests, Requests: history, Locator: a.hub, Operator: operator{a},
 		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
@@ -242,6 +247,7 @@ func (a *App) Run(ctx context.Context) error {
 		g.Go(func() error { return a.keys.Run(life) })
 	}
 	g.Go(func() error { return a.revoked.Run(life) })
+	g.Go(func() error { return a.waits.Run(life) })
 	// It is the first to go: another instance relays while this one drains.
 	relaying, resign := context.WithCancel(life)
 	defer resign()
@@ -276,6 +282,7 @@ func (a *App) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	a.draining.Store(true)
+	a.waits.Drain()
 	slog.InfoContext(ctx, "draining", "component", "app", "sessions", a.sessions.Count(), "budget", budget)
 	if left := a.sessions.Drain(ctx, budget*2/3); left > 0 {
 		slog.WarnContext(ctx, "sessions are cut that did not leave in time", "component", "app", "sessions", left)

@@ -66,8 +66,17 @@ func buildNamespace(m member) (*Namespace, error) {
 		n.typeNames = append(n.typeNames, t.Name)
 	}
 	for _, t := range n.Types {
-		if t.Reply != nil && !slices.Contains(n.typeNames, t.Reply.Type) {
+		if t.Reply == nil {
+			continue
+		}
+		i := slices.Index(n.typeNames, t.Reply.Type)
+		if i < 0 {
 			return nil, fmt.Errorf("type %s: reply: the namespace has no type %q", t.Name, t.Reply.Type)
+		}
+		n.Types[i].answers = append(n.Types[i].answers, t.Reply)
+		var err error
+		if t.awaits, err = t.Reply.awaited(); err != nil {
+			return nil, fmt.Errorf("type %s: reply: %w", t.Name, err)
 		}
 	}
 	return n, nil

@@ -73,6 +73,19 @@ func (c *Catalog) Lookup(namespace, name string) (*Type, error) {
 	return n.Types[i], nil
 }
 
+// Requests are the names of a namespace's types that have a reply.
+func (c *Catalog) Requests(namespace string) []string {
+	names := []string{}
+	for _, n := range c.namespaces {
+		for _, t := range n.Types {
+			if n.Name == namespace && t.Reply != nil {
+				names = append(names, t.Name)
+			}
+		}
+	}
+	return names
+}
+
 // Known returns unknown_namespace, with the names there are, for a namespace
 // that is not in the catalogue.
 func (c *Catalog) Known(namespace string) error {

@@ -17,6 +17,7 @@ type row struct {
 	Rooms         []Template      `json:"rooms"`
 	Stream        *Template       `json:"stream"`
 	Schema        json.RawMessage `json:"schema"`
+	Reply         *Reply          `json:"reply"`
 }
 
 // Mirror is the catalogue for SQL: a JSON array with an object for each type, of
@@ -27,7 +28,7 @@ func (c *Catalog) Mirror() ([]byte, error) {
 		for _, t := range n.Types {
 			rows = append(rows, row{
 				Namespace: n.Name, Type: t.Name, SchemaVersion: t.SchemaVersion, Description: t.Description,
-				Publish: t.Publish, Rooms: t.Rooms, Stream: t.Stream, Schema: t.Schema,
+				Publish: t.Publish, Rooms: t.Rooms, Stream: t.Stream, Schema: t.Schema, Reply: t.Reply,
 			})
 		}
 	}

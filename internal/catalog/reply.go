@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tailroom/tailroom/internal/event"
 )
 
 // defaultReplyTimeout is for a reply that names none.
@@ -44,6 +46,16 @@ func (r *Reply) MetBy(data []byte) bool {
 		}
 	}
 	return true
+}
+
+// awaited is what the log is told of the reply.
+func (r *Reply) awaited() (*event.Awaited, error) {
+	when := r.When
+	if when == nil {
+		when = map[string][]any{}
+	}
+	text, err := json.Marshal(when)
+	return &event.Awaited{Type: r.Type, When: text}, err
 }
 
 // MarshalJSON writes the reply as GET /v1/catalog shows it.

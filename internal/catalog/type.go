@@ -27,10 +27,21 @@ type Type struct {
 	Reply         *Reply          `json:"reply,omitempty"`
 
 	compiled *jsonschema.Schema
+	awaits   *event.Awaited
+	answers  []*Reply // of other types, to which events of this one are the reply
 }
 
 // MayPublish reports whether tokens of this role may publish the type.
 func (t *Type) MayPublish(role access.Role) bool { return role.MayPublish(t.Publish) }
+
+// MayAnswer reports whether an event of the type with this data answers a request, if
+// there is one of its correlation id.
+func (t *Type) MayAnswer(data []byte) bool {
+	return slices.ContainsFunc(t.answers, func(r *Reply) bool { return r.MetBy(data) })
+}
+
+// Awaits is what the log is told of the type's reply, nil when it has none.
+func (t *Type) Awaits() *event.Awaited { return t.awaits }
 
 // Value is data that passed Validate, decoded for the templates.
 type Value struct{ fields map[string]any }

@@ -42,7 +42,23 @@ type Draft struct {
 	CausationID     uuid.NullUUID
 	ReplyBy         time.Time
 	Data            []byte
+	// Awaits is the event that answers this one, nil for an event that is no
+	// request. It matters only with a ReplyBy.
+	Awaits *Awaited
+	// MayAnswer says that the event answers requests of its correlation id, if
+	// there are any.
+	MayAnswer bool
 }
+
+// Awaited says which event answers a request: one of this type whose data meet the
+// condition.
+type Awaited struct {
+	Type string
+	When []byte // a JSON object: for fields of the data, the values they may have
+}
+
+// Asks reports whether the event is a request.
+func (d *Draft) Asks() bool { return d.Awaits != nil && !d.ReplyBy.IsZero() }
 
 // Expectation is the version a publisher believes a stream to have before his
 // events. The zero Expectation expects nothing.

@@ -97,7 +97,7 @@ func (r *rig) bySQL(t *testing.T, typ, data string) string {
 	var rooms []string
 	var stream *string
 	err := r.pool.QueryRow(t.Context(), `SELECT d.rooms, d.stream FROM tailroom.drafted('c1', '/orders', $1, $2,
-		rooms => NULL, stream => NULL, id => NULL, correlation_id => NULL, causation_id => NULL, actor => NULL, occurred_at => NULL) d`,
+		rooms => NULL, stream => NULL, id => NULL, correlation_id => NULL, causation_id => NULL, actor => NULL, occurred_at => NULL, reply_by => NULL) d`,
 		typ, data).Scan(&rooms, &stream)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		code, _, _ := strings.Cut(pg.Message, ":")

@@ -66,6 +66,25 @@ func (b *batch) add(g *pending) {
 	b.bytes += g.bytes
 }
 
+// apart is b in parts of which none holds two groups of a talk, a request and its
+// answer or two answers: what the second is shows when the first is in the log.
+func (b *batch) apart() []*batch {
+	parts := []*batch{{}}
+	talks := map[talkKey]struct{}{}
+	for _, g := range b.groups {
+		talk, part := talkOf(&g.drafts[0])
+		if _, taken := talks[talk]; part && taken {
+			parts = append(parts, &batch{})
+			clear(talks)
+		}
+		if part {
+			talks[talk] = struct{}{}
+		}
+		parts[len(parts)-1].add(g)
+	}
+	return parts
+}
+
 // drafts calls fn with every draft and its number from 0.
 func (b *batch) drafts(fn func(n int, d *event.Draft)) {
 	n := 0
@@ -121,7 +140,7 @@ func (b *batch) params() (db.EventAppendBatchParams, []head, map[streamKey]int) 
 		p.HeadExpected = append(p.HeadExpected, h.expected)
 	}
 	ordinals := make([]int64, len(heads))
-	b.drafts(func(_ int, d *event.Draft) {
+	b.drafts(func(n int, d *event.Draft) {
 		number, ordinal := int32(0), int64(0)
 		if d.Stream != "" {
 			i := index[keyOf(d)]
@@ -142,6 +161,14 @@ func (b *batch) params() (db.EventAppendBatchParams, []head, map[streamKey]int) 
 		p.CausationIds = append(p.CausationIds, pgtype.UUID{Bytes: d.CausationID.UUID, Valid: d.CausationID.Valid})
 		p.ReplyBys = append(p.ReplyBys, d.ReplyBy)
 		p.Datas = append(p.Datas, d.Data)
+		if d.Asks() {
+			p.Requests = append(p.Requests, int32(n+1))
+			p.ReplyTypes = append(p.ReplyTypes, d.Awaits.Type)
+			p.ReplyWhens = append(p.ReplyWhens, d.Awaits.When)
+		}
+		if d.MayAnswer {
+			p.MayAnswer = append(p.MayAnswer, int32(n+1))
+		}
 	})
 	return p, heads, index
 }

@@ -6,7 +6,7 @@ package eventlog
 // In the line of a source are all its groups that wait, from the first. The next
 // comes forward when the front has been taken, for the same batch if it may.
 //
-// In the line of a key, an id or a stream, are groups that were refused by a
+// In the line of a key, an id, a talk or a stream, are groups that were refused by a
 // batch which had the key already. It is closed then, without a front, until the
 // next batch. A group stays in it until it is taken.
 type line struct {

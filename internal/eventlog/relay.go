@@ -47,7 +47,7 @@ type RelayConfig struct {
 	Poll time.Duration
 	// Judge says why an event cannot be in the log, as a code of the protocol and
 	// a sentence without data, or returns an empty code. It may change the
-	// draft's schema version.
+	// draft's schema version, and says what it has to do with requests.
 	Judge func(*event.Draft) (code, reason string)
 	// Tip, Committed and NoPartition are as an Appender's.
 	Tip         func() event.Cursor

@@ -12,11 +12,12 @@ import (
 
 // The codes that rows are rejected with: the protocol's.
 const (
+	codeAlreadyAnswered = "already_answered"
 	codeIDReused        = "id_reused"
 	codeSchemaViolation = "schema_violation"
 )
 
-var rejectionCodes = []string{"unknown_namespace", "unknown_type", codeSchemaViolation, codeIDReused}
+var rejectionCodes = []string{"unknown_namespace", "unknown_type", codeSchemaViolation, codeIDReused, codeAlreadyAnswered}
 
 // Rejections are logged one by one, but no more than maxRejectionLines in a
 // rejectionPeriod: a faulty program can have thousands of them.

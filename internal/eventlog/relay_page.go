@@ -108,15 +108,17 @@ func draftOf(r *db.OutboxPageRow) event.Draft {
 	return event.Draft{
 		ID: r.EventID.Bytes, Tenant: r.Tenant, Namespace: r.Namespace, Type: r.Type, SchemaVersion: int(r.SchemaVersion),
 		Rooms: r.Rooms, Stream: r.Stream, OccurredAt: r.OccurredAt, Actor: r.Actor, CorrelationID: r.CorrelationID,
-		CausationID: uuid.NullUUID{UUID: r.CausationID.Bytes, Valid: r.CausationID.Valid}, Data: r.Data,
+		CausationID: uuid.NullUUID{UUID: r.CausationID.Bytes, Valid: r.CausationID.Valid}, ReplyBy: orZero(r.ReplyBy), Data: r.Data,
 	}
 }
 
 // relay moves a page into the log, in order, and takes the rest of it out of the
 // outbox. After an error some of it may be there still, to be read again.
 func (t *term) relay(ctx context.Context, p *page) error {
-	if err := t.move(ctx, p, &p.batch); err != nil {
-		return err
+	for _, b := range p.batch.apart() {
+		if err := t.move(ctx, p, b); err != nil {
+			return err
+		}
 	}
 	if len(p.settled) == 0 {
 		return nil
@@ -151,7 +153,7 @@ func (t *term) move(ctx context.Context, p *page, b *batch) error {
 			return nil
 		case err == nil:
 			rest := b.judge(&row, heads)
-			if err := t.settleKnown(ctx, p, b); err != nil {
+			if err := t.settleJudged(ctx, p, b); err != nil {
 				return err
 			}
 			b = rest
@@ -193,14 +195,21 @@ func (t *term) append(ctx context.Context, p *page, b *batch, judgeIDs bool) (db
 	return row, heads, err
 }
 
-// settleKnown settles the groups of b whose ids are in the log: a repetition is
-// dropped, another event with the same id rejected.
-func (t *term) settleKnown(ctx context.Context, p *page, b *batch) error {
+// settleJudged settles the groups of b that cannot be appended. Of those whose ids are
+// in the log a repetition is dropped, another event with the same id rejected; a
+// second answer is rejected.
+func (t *term) settleJudged(ctx context.Context, p *page, b *batch) error {
 	for _, g := range b.groups {
 		select {
 		case v := <-g.verdict:
-			_, err := t.Log.settle(ctx, g, v.known)
+			err := v.err
+			if v.known != nil {
+				_, err = t.Log.settle(ctx, g, v.known)
+			}
+			late, isLate := errors.AsType[*AlreadyAnsweredError](err)
 			switch {
+			case isLate:
+				p.settle(g, codeAlreadyAnswered, "the event "+late.By.String()+" has answered this request")
 			case errors.Is(err, ErrIDReused):
 				p.settle(g, codeIDReused, "the id "+g.drafts[0].ID.String()+" was used before, with other content")
 			case err != nil:

@@ -45,24 +45,26 @@ const access = `
 func TestRoles_Access(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	const nobody, log = "", "reader SELECT; writer SELECT"
+	const nobody, log, look = "", "reader SELECT; writer SELECT", "reader EXECUTE; writer EXECUTE"
 	want := map[string]string{
 		"schema":   "publisher USAGE; reader USAGE; writer USAGE",
 		"events":   log,
 		"events_N": nobody, // the log is read through its parent
-		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log,
+		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log, "requests": log,
 		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
 		"recent_ids": nobody, "recent_ids_0": nobody, "recent_ids_1": nobody,
 		"positions": nobody, "outbox_id_seq": nobody,
 
 		"publish()": "publisher EXECUTE; writer EXECUTE", "append()": "publisher EXECUTE; writer EXECUTE",
-		"history()":      "reader EXECUTE; writer EXECUTE",
+		"history()":      look,
+		"request_list()": look, "story()": look,
 		"append_batch()": "writer EXECUTE", "rotate_ids()": "writer EXECUTE", "epoch_open()": "writer EXECUTE",
 		"partitions_ahead()": "writer EXECUTE", "seal_partition()": "writer EXECUTE", "mirror_catalogue()": "writer EXECUTE",
 		"outbox_settle()": "writer EXECUTE", "outbox_retry()": "writer EXECUTE", "outbox_discard()": "writer EXECUTE",
 		"outbox_horizon()": "writer EXECUTE", "epoch_new()": "writer EXECUTE",
 		"revoke_tokens()": "writer EXECUTE", "forget_revocations()": "writer EXECUTE", "disconnect_sessions()": "writer EXECUTE",
 		"redact()": nobody, "tell()": nobody, "tell_rows()": nobody,
+		"reply_met()": nobody, "first_answer()": nobody, "backfill_requests()": nobody, "judge_answers()": nobody,
 		"epoch_identity()": nobody, "epoch_begin()": nobody, "epoch_now()": nobody, "refuse_change()": nobody,
 		"expand()": nobody, "new_id()": nobody, "drafted()": nobody, "refuse_data()": nobody,
 	}
@@ -134,7 +136,7 @@ func TestRoles_Writer(t *testing.T) {
 	tables := r.relations(t, "rp")
 	require.Subset(t, tables, []string{
 		"events", "events_1", "events_6", "events_21", "streams", "recent_ids_0", "recent_ids_1",
-		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "schema_migrations",
+		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "requests", "schema_migrations",
 	})
 	forbidden := []string{
 		"SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.tell('c1', 'tokensRevoked', NULL, 'actor', '{}')",
@@ -191,7 +193,7 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 		history   = `SELECT tailroom.history('c1', '{/orders}', '{}', '{}', '', '', '2026-01-31Z', NULL, 0, 100, false, 10)`
 	)
 	reads := []string{history, "SELECT * FROM tailroom.bounds"}
-	for _, table := range []string{"events", "streams", "epochs", "log", "partitions", "event_types"} {
+	for _, table := range []string{"events", "streams", "epochs", "log", "partitions", "event_types", "requests"} {
 		reads = append(reads, "TABLE tailroom."+table)
 	}
 	may := map[string][]string{

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/event"
 )
@@ -59,6 +61,17 @@ func (e *VersionConflictError) Error() string {
 	return fmt.Sprintf("stream %s is at version %d, not %d", c.Stream, c.Current, c.Expected)
 }
 
+// AlreadyAnsweredError says that nothing of the group was appended, because one of
+// its events would be the second answer to a request.
+type AlreadyAnsweredError struct {
+	Index int       // of that event
+	By    uuid.UUID // the first answer
+}
+
+func (e *AlreadyAnsweredError) Error() string {
+	return fmt.Sprintf("event %d of the group: event %s has answered this request", e.Index, e.By)
+}
+
 // verdict is what the appender found for a group: receipts, an error, or the
 // positions that some of its ids already have (0: unknown).
 type verdict struct {
@@ -78,6 +91,10 @@ func (b *batch) judge(row *db.EventAppendBatchRow, heads []head) *batch {
 	for i, number := range row.Conflicts {
 		current[heads[number-1].key] = row.CurrentVersions[i]
 	}
+	answered := map[int]uuid.UUID{}
+	for i, number := range row.Answered {
+		answered[int(number)-1] = row.AnsweredIds[i].Bytes
+	}
 	rest := &batch{}
 	n := 0
 	for _, g := range b.groups {
@@ -89,6 +106,10 @@ func (b *batch) judge(row *db.EventAppendBatchRow, heads []head) *batch {
 		}
 		if conflicts := g.conflictsAmong(current); conflicts != nil {
 			g.verdict <- verdict{err: &VersionConflictError{Conflicts: conflicts}}
+			continue
+		}
+		if late := g.lateAmong(answered, first); late != nil {
+			g.verdict <- verdict{err: late}
 			continue
 		}
 		rest.add(g)
@@ -107,6 +128,15 @@ func (g *pending) knownAmong(known map[int]int64, first int) []int64 {
 		}
 	}
 	return positions
+}
+
+func (g *pending) lateAmong(answered map[int]uuid.UUID, first int) error {
+	for i := range g.drafts {
+		if by, late := answered[first+i]; late {
+			return &AlreadyAnsweredError{Index: i, By: by}
+		}
+	}
+	return nil
 }
 
 func (g *pending) conflictsAmong(current map[streamKey]int64) []Conflict {

@@ -54,6 +54,7 @@ type Config struct {
 	WindowBytes int                  // memory for the window, about
 	PollEvery   func() time.Duration // how long to trust silence; asked anew each time
 	System      func(*event.Event)   // hears the events of event.System, in order; it must not block
+	Seen        func([]*event.Entry) // hears of everything new, in order; it must not block; nil is nobody
 	Metrics     *Metrics
 }
 
@@ -63,6 +64,7 @@ type Hub struct {
 	limit     int
 	pollEvery func() time.Duration
 	system    func(*event.Event)
+	seen      func([]*event.Entry)
 	metrics   *Metrics
 
 	wake   chan struct{} // capacity 1: the log may have grown
@@ -96,7 +98,7 @@ type Hub struct {
 // New returns a Hub that has read the newest part of the log.
 func New(ctx context.Context, c Config) (*Hub, error) {
 	h := &Hub{
-		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, system: c.System, metrics: c.Metrics,
+		log: c.Log, limit: c.WindowBytes, pollEvery: c.PollEvery, system: c.System, seen: c.Seen, metrics: c.Metrics,
 		wake: make(chan struct{}, 1), slots: fair.NewGate(coldSlots, coldShare), cold: map[string]*coldRead{},
 		topics: map[event.Topic]*topic{}, readers: map[*Reader]struct{}{},
 	}
@@ -224,7 +226,11 @@ func (h *Hub) catchUp(ctx context.Context) (err error) {
 		if unheard {
 			h.metrics.polled.Add(float64(len(entries)))
 		}
-		if bytes := h.take(entries); len(entries) < tailRows && bytes < fullBytes {
+		bytes := h.take(entries)
+		if h.seen != nil {
+			h.seen(entries)
+		}
+		if len(entries) < tailRows && bytes < fullBytes {
 			return nil
 		}
 	}

@@ -9,8 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/eventlog"
 )
+
+// requestsAtOnce is how many requests are forgotten in one statement.
+const requestsAtOnce = 1000
 
 // Policy says what retention keeps: what is younger than MaxAge, as far as it
 // fits into MaxBytes on disk. 0 is no limit. Partitions go whole, so that up to
@@ -57,6 +61,9 @@ func (k *Keeper) retain(ctx context.Context, conn *pgx.Conn) error {
 		}
 		slog.InfoContext(ctx, "retention moves the floor", "component", "maintenance", "from", layout.Floor, "to", floor)
 	}
+	if err := k.forgetRequests(ctx, conn, floor); err != nil {
+		return err
+	}
 	for _, p := range layout.Partitions {
 		if p.Last > floor || p.Last >= layout.Tip { // whatever somebody has made of the floor
 			break
@@ -75,6 +82,20 @@ func (k *Keeper) retain(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	return nil
+}
+
+// forgetRequests drops the requests up to the floor, a few at a time: an append that
+// answers one of them would wait.
+func (k *Keeper) forgetRequests(ctx context.Context, conn *pgx.Conn, floor int64) error {
+	for {
+		gone, err := k.sql.RequestForget(ctx, conn, db.RequestForgetParams{Floor: floor, MaxRows: requestsAtOnce})
+		if err != nil {
+			return fmt.Errorf("forgetting requests below the floor: %w", err)
+		}
+		if gone < requestsAtOnce {
+			return nil
+		}
+	}
 }
 
 // detach takes a partition out of the log, without keeping anybody from reading

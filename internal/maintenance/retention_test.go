@@ -104,6 +104,30 @@ func TestRetention_StreamsStayDense(t *testing.T) {
 	}
 }
 
+// Requests go with the events that they are, answered or not.
+func TestRetention_RequestsGo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 5)
+	k := r.keeper(t, r.dsn, nothing, often)
+	a := r.appender(t, k.Wake)
+	for range 30 {
+		d := draft("order:1")
+		d.ReplyBy, d.Awaits = time.Now(), &event.Awaited{Type: "done", When: []byte(`{}`)}
+		eventually(t, func() bool { // until there is a partition for it
+			_, err := a.Append(t.Context(), nil, []event.Draft{d})
+			return err == nil
+		})
+	}
+	eventually(t, func() bool {
+		return value[int](t, r, "SELECT count(*) FROM tailroom.requests") == value[int](t, r, "SELECT count(*) FROM tailroom.events")
+	})
+	eventually(t, func() bool { return r.layout(t).Floor >= 25 })
+	eventually(t, func() bool {
+		return value[bool](t, r, "SELECT min(position) > (SELECT floor FROM tailroom.log) AND max(position) = 30 FROM tailroom.requests")
+	})
+	require.Zero(t, k.figure(t, "tailroom_maintenance_failures_total", dutyRetention))
+}
+
 func TestRetention_ByAge(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3)

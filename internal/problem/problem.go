@@ -39,6 +39,7 @@ const (
 	VersionConflict  Code = "version_conflict"
 	IDReused         Code = "id_reused"
 	PartialDuplicate Code = "partial_duplicate"
+	AlreadyAnswered  Code = "already_answered"
 	CursorExpired    Code = "cursor_expired"
 	CursorDiverged   Code = "cursor_diverged"
 	TooLarge         Code = "too_large"
@@ -47,6 +48,7 @@ const (
 	Unavailable      Code = "unavailable"
 	Overloaded       Code = "overloaded"
 	Draining         Code = "draining"
+	ReplyTimeout     Code = "reply_timeout"
 	Internal         Code = "internal"
 )
 
@@ -72,6 +74,7 @@ var table = map[Code]struct {
 	VersionConflict:  {http.StatusConflict, "The stream has another version"},
 	IDReused:         {http.StatusConflict, "The id belongs to another event"},
 	PartialDuplicate: {http.StatusConflict, "Some of the group is already published"},
+	AlreadyAnswered:  {http.StatusConflict, "The request is already answered"},
 	CursorExpired:    {http.StatusGone, "The log no longer goes back that far"},
 	CursorDiverged:   {http.StatusGone, "The log has no such past"},
 	TooLarge:         {http.StatusRequestEntityTooLarge, "Too large"},
@@ -80,6 +83,7 @@ var table = map[Code]struct {
 	Unavailable:      {http.StatusServiceUnavailable, "The log is unavailable"},
 	Overloaded:       {http.StatusServiceUnavailable, "Overloaded"},
 	Draining:         {http.StatusServiceUnavailable, "This instance is going away"},
+	ReplyTimeout:     {http.StatusGatewayTimeout, "No answer in time"},
 	Internal:         {http.StatusInternalServerError, "Internal error"},
 }
 

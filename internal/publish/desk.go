@@ -33,7 +33,7 @@ const (
 var refusals = []problem.Code{
 	problem.InvalidJSON, problem.InvalidParameter, problem.InvalidRoom, problem.UnknownNamespace, problem.UnknownType,
 	problem.SchemaViolation, problem.Forbidden, problem.TooLarge, problem.VersionConflict, problem.IDReused,
-	problem.PartialDuplicate, problem.TokenExpired, problem.TokenRevoked, problem.RateLimited, problem.Overloaded,
+	problem.PartialDuplicate, problem.AlreadyAnswered, problem.TokenExpired, problem.TokenRevoked, problem.RateLimited, problem.Overloaded,
 	problem.Unavailable, problem.Internal,
 }
 
@@ -82,19 +82,24 @@ type Pending struct {
 // Submit judges a group of events, which is published whole or not at all, and
 // lets it wait for the log. Groups of one source stay in order.
 func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) (*Pending, error) {
-	if err := d.good(grant); err != nil {
+	return d.submit(grant, source, len(events), func() ([]event.Draft, error) { return d.drafts(grant, events) })
+}
+
+// submit lets so many events wait for the log, when it has their drafts.
+func (d *Desk) submit(grant access.Grant, source any, events int, judge func() ([]event.Draft, error)) (*Pending, error) {
+	if err := d.Good(grant); err != nil {
 		return nil, d.refuse(err)
 	}
 	// Before they are judged, which is work. Without a company in the grant, only
 	// the events tell whose they are.
 	if grant.Tenant != "" {
-		if err := d.limits.Publish(grant.Tenant, len(events)); err != nil {
+		if err := d.limits.Publish(grant.Tenant, events); err != nil {
 			return nil, d.refuse(err)
 		}
 	}
-	drafts, err := d.drafts(grant, events)
+	drafts, err := judge()
 	if err == nil && grant.Tenant == "" {
-		err = d.limits.Publish(drafts[0].Tenant, len(events))
+		err = d.limits.Publish(drafts[0].Tenant, events)
 	}
 	if err != nil {
 		return nil, d.refuse(err)
@@ -106,9 +111,9 @@ func (d *Desk) Submit(grant access.Grant, source any, events []json.RawMessage) 
 	return &Pending{desk: d, ticket: ticket, drafts: drafts}, nil
 }
 
-// good reports what has become of a grant since its token was verified, which may
+// Good reports what has become of a grant since its token was verified, which may
 // be long ago: a session lasts, and so does the body of a request.
-func (d *Desk) good(grant access.Grant) error {
+func (d *Desk) Good(grant access.Grant) error {
 	switch {
 	case d.revoked(grant):
 		return problem.New(problem.TokenRevoked, "the token was revoked")
@@ -224,7 +229,16 @@ func (d *Desk) draft(grant access.Grant, raw []byte, now time.Time, draft *event
 	if err := in.fill(draft, now); err != nil {
 		return err
 	}
-	return d.content(grant, typ, in, draft)
+	if err := d.content(grant, typ, in, draft); err != nil {
+		return err
+	}
+	mark(draft, typ)
+	return nil
+}
+
+// mark tells the log what d has to do with requests.
+func mark(d *event.Draft, typ *catalog.Type) {
+	d.Awaits, d.MayAnswer = typ.Awaits(), typ.MayAnswer(d.Data)
 }
 
 // publishers are the roles that may publish a type.
@@ -322,6 +336,14 @@ func explain(err error, drafts []event.Draft) error {
 		return problem.New(problem.IDReused, "an event with this id exists, with other content: "+
 			"a retry must repeat the event, a new event needs a new id").
 			With("index", reused.Index).With("id", drafts[reused.Index].ID)
+	}
+	if late, ok := errors.AsType[*eventlog.AlreadyAnsweredError](err); ok {
+		p := problem.New(problem.AlreadyAnswered, "the request was answered already, by the event with this id: "+
+			"the first answer is the one that counts").With("id", late.By)
+		if len(drafts) > 1 {
+			p = p.With("index", late.Index)
+		}
+		return p
 	}
 	switch {
 	case errors.Is(err, eventlog.ErrPartialDuplicate):

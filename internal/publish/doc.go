@@ -7,5 +7,6 @@
 //
 //	input.go   input: an event as publishers write it
 //	desk.go    Desk: from inputs to drafts to receipts
+//	ask.go     Ask: an event that wants an answer
 //	judge.go   Judge: what was published with SQL
 package publish

@@ -14,8 +14,8 @@ import (
 // may execute tailroom.publish may publish every type.
 //
 // It returns a code of the protocol and a sentence, or an empty code. An event
-// that it accepts gets the type's present schema version, as one that is published
-// over HTTP.
+// that it accepts gets the type's present schema version and its place among the
+// requests and answers, as one that is published over HTTP.
 func Judge(types *catalog.Catalog) func(*event.Draft) (code, reason string) {
 	judge := func(d *event.Draft) error {
 		typ, err := types.Lookup(d.Namespace, d.Type)
@@ -26,6 +26,7 @@ func Judge(types *catalog.Catalog) func(*event.Draft) (code, reason string) {
 			return err
 		}
 		d.SchemaVersion = typ.SchemaVersion
+		mark(d, typ)
 		_, err = typ.Validate(d.Data)
 		return err
 	}

@@ -17,6 +17,10 @@
 // there at the beginning is counted and hashed, and again at the end: nothing has
 // appeared behind the tip, has gone, or has changed.
 //
+// Invariant 8, a request is answered once. Each known request is an event that wants an
+// answer, and its answer is the first later event that is one; each such event whose
+// type has a reply is known. An answer whose data were erased is believed.
+//
 // What retention has dropped is gone rightly: below the floor nothing is
 // expected. Positions that were never used, and a clock that was set back, are
 // notes, not faults: neither breaks a promise.
@@ -53,5 +57,6 @@
 //	event.go      each event by itself, and with what speaks of it
 //	id.go         ids that are there twice
 //	stream.go     versions and heads
+//	request.go    requests and their answers
 //	recount.go    the events once more
 package verify

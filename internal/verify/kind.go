@@ -7,31 +7,35 @@ type Kind string
 
 // The kinds of faults. Those come first that others may follow from.
 const (
-	PartitionMisplaced Kind = "partition_misplaced"
-	PartitionOverflow  Kind = "partition_overflow"
-	PositionUnnumbered Kind = "position_above_sequence"
-	PartitionCount     Kind = "partition_count"
-	EventVanished      Kind = "event_vanished"
-	EventChanged       Kind = "event_changed"
-	EventMoved         Kind = "event_moved"
-	EventAppeared      Kind = "event_appeared"
-	EpochWrong         Kind = "epoch_wrong"
-	EventMalformed     Kind = "event_malformed"
-	RoomForeign        Kind = "room_of_another_company"
-	IDDangling         Kind = "id_without_event"
-	IDElsewhere        Kind = "id_points_elsewhere"
-	IDUnknown          Kind = "id_not_in_window"
-	IDKnownTwice       Kind = "id_twice_in_window"
-	IDRepeated         Kind = "id_repeated"
-	VersionMissing     Kind = "version_missing"
-	VersionRepeated    Kind = "version_repeated"
-	VersionOrder       Kind = "version_order"
-	HeadMissing        Kind = "head_missing"
-	HeadRepeated       Kind = "head_repeated"
-	HeadWithoutEvents  Kind = "head_without_events"
-	HeadBehind         Kind = "head_behind"
-	HeadAhead          Kind = "head_ahead"
-	HeadElsewhere      Kind = "head_points_elsewhere"
+	PartitionMisplaced  Kind = "partition_misplaced"
+	PartitionOverflow   Kind = "partition_overflow"
+	PositionUnnumbered  Kind = "position_above_sequence"
+	PartitionCount      Kind = "partition_count"
+	EventVanished       Kind = "event_vanished"
+	EventChanged        Kind = "event_changed"
+	EventMoved          Kind = "event_moved"
+	EventAppeared       Kind = "event_appeared"
+	EpochWrong          Kind = "epoch_wrong"
+	EventMalformed      Kind = "event_malformed"
+	RoomForeign         Kind = "room_of_another_company"
+	IDDangling          Kind = "id_without_event"
+	IDElsewhere         Kind = "id_points_elsewhere"
+	IDUnknown           Kind = "id_not_in_window"
+	IDKnownTwice        Kind = "id_twice_in_window"
+	IDRepeated          Kind = "id_repeated"
+	VersionMissing      Kind = "version_missing"
+	VersionRepeated     Kind = "version_repeated"
+	VersionOrder        Kind = "version_order"
+	HeadMissing         Kind = "head_missing"
+	HeadRepeated        Kind = "head_repeated"
+	HeadWithoutEvents   Kind = "head_without_events"
+	HeadBehind          Kind = "head_behind"
+	HeadAhead           Kind = "head_ahead"
+	HeadElsewhere       Kind = "head_points_elsewhere"
+	RequestWithoutEvent Kind = "request_without_event"
+	RequestMissing      Kind = "request_not_known"
+	AnswerMissing       Kind = "answer_not_known"
+	AnswerWrong         Kind = "answer_wrong"
 )
 
 // What to do.
@@ -53,6 +57,15 @@ const (
 		"tailroom.events by hand. Events are never renumbered: go on with a new stream, or restore the database from a backup."
 	adviceHead = "Publishers with an expectedVersion of these streams are wrongly refused, or wrongly let through. Stop " +
 		"publishing, and let the owner set the stream's row in tailroom.streams to its last event."
+)
+
+const (
+	adviceRequest = "Requesters of these wait for nothing, and a second answer may be let through. If an instance with another " +
+		"catalogue was at work, let the owner run `SELECT tailroom.backfill_requests()`; otherwise look for whoever writes " +
+		"to tailroom.requests by hand."
+	adviceAnswer = "Requesters are told another answer than the log's first, or none. Look for whoever writes to " +
+		"tailroom.requests by hand, or for an instance whose catalogue has another condition. The owner may delete the row, " +
+		"and run `SELECT tailroom.backfill_requests()`: it is then made anew from the log."
 )
 
 // class says of a kind which invariant it breaks, and what to do.
@@ -88,6 +101,10 @@ var classes = []class{
 	{HeadBehind, 3, "a stream's head is behind its last event", adviceHead},
 	{HeadAhead, 3, "a stream's head is ahead of its last event", adviceHead},
 	{HeadElsewhere, 3, "a stream's head has its last version and another position", adviceHead},
+	{RequestWithoutEvent, 8, "a request is known that is not in the log", adviceRequest},
+	{RequestMissing, 8, "an event that wants an answer is not known as a request", adviceRequest},
+	{AnswerMissing, 8, "a request is open though the log has its answer", adviceAnswer},
+	{AnswerWrong, 8, "a request has another answer than the first of the log", adviceAnswer},
 }
 
 func (k Kind) rank() int { return slices.IndexFunc(classes, func(c class) bool { return c.kind == k }) }

@@ -36,6 +36,7 @@ type Checked struct {
 	WindowIDs  int64 `json:"windowIds"` // ids of the idempotency window
 	IDs        int64 `json:"ids"`
 	Streams    int64 `json:"streams"`
+	Requests   int64 `json:"requests"`
 	Recounted  int64 `json:"recounted"` // events, once more at the end
 }
 

@@ -105,6 +105,7 @@ func (v *verifier) run(ctx context.Context) error {
 		{"events", v.checkEvents},
 		{"ids", v.checkIDs},
 		{"streams", v.checkStreams},
+		{"requests", v.checkRequests},
 		{"recount", v.recount},
 	}
 	for i, s := range steps {
@@ -126,7 +127,10 @@ func (v *verifier) advance(n int) {
 }
 
 // relations are what is read.
-var relations = []string{"events", "positions", "epochs", "log", "partitions", "streams", "recent_ids_0", "recent_ids_1", "bounds"}
+var relations = []string{
+	"events", "positions", "epochs", "log", "partitions", "streams", "recent_ids_0", "recent_ids_1", "bounds",
+	"requests", "event_types", "redactions",
+}
 
 // access is an error unless the log is there and may be read.
 func (v *verifier) access(ctx context.Context) error {

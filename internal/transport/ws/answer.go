@@ -22,6 +22,9 @@ func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
 	case "publish":
 		c.publish(ctx, m)
 		return nil
+	case "request":
+		c.ask(ctx, m)
+		return nil
 	case "auth":
 		c.renew(ctx, m)
 		return nil
@@ -38,7 +41,7 @@ func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
 		return problem.New(problem.InvalidMessage, "only consumers acknowledge, and this session is none")
 	default:
 		return problem.New(problem.InvalidMessage, "unknown message type").
-			With("allowed", []string{"subscribe", "unsubscribe", "publish", "auth", "ping"})
+			With("allowed", []string{"subscribe", "unsubscribe", "publish", "request", "auth", "ping"})
 	}
 }
 

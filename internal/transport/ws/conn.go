@@ -30,6 +30,9 @@ const (
 	// maxPublishing is how many publishes of one connection may be under way;
 	// beyond, it is not read from.
 	maxPublishing = 64
+	// maxAsking is how many requests of one connection may wait for their answer;
+	// more are refused.
+	maxAsking = 64
 )
 
 // conn is one connection. After the hello it has two goroutines: the session's
@@ -47,6 +50,7 @@ type conn struct {
 	subject    string
 	grant      access.Grant  // the reader's copy
 	publishing chan struct{} // made at the first publish
+	asking     atomic.Int32  // requests under way
 	invalid    int
 	pace       limit.Pace              // the reader's
 	flooded    bool                    // it was refused for its speed too often
@@ -259,6 +263,7 @@ func (c *conn) read(ctx context.Context) error {
 		var m *message
 		if err == nil {
 			m, err = parse(data)
+			m.raw = data
 		}
 		p, refused := errors.AsType[*problem.Error](err)
 		if err != nil && !refused {

@@ -20,6 +20,7 @@ import (
 	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/request"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -38,6 +39,11 @@ type Publisher interface {
 	Submit(grant access.Grant, source any, events []json.RawMessage) (*publish.Pending, error)
 }
 
+// Requester is what a connection needs to ask.
+type Requester interface {
+	Ask(grant access.Grant, source any, raw json.RawMessage) (*request.Asked, error)
+}
+
 // Config is what a Handler needs.
 type Config struct {
 	Instance     string
@@ -47,6 +53,7 @@ type Config struct {
 	Sessions     *session.Registry
 	Rules        session.Rules
 	Publisher    Publisher
+	Requester    Requester
 	Heartbeat    time.Duration
 	WriteTimeout time.Duration
 	HelloTimeout time.Duration

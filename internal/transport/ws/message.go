@@ -37,6 +37,8 @@ type message struct {
 		Name    string `json:"name"`
 		Version string `json:"version"`
 	} `json:"client"`
+
+	raw []byte // all of it
 }
 
 // subscription is session.Subscription and what this version cannot do yet:

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"sync"
@@ -125,10 +126,12 @@ func appendCursor(b []byte, c event.Cursor) []byte {
 
 func appendJSON(b []byte, v any) []byte {
 	return appendText(b, func(b []byte) []byte {
-		m, err := json.Marshal(v)
-		if err != nil {
-			panic("ws: unencodable message: " + err.Error()) // maps of strings, numbers and cursors
+		var m bytes.Buffer
+		encoder := json.NewEncoder(&m)
+		encoder.SetEscapeHTML(false) // the bytes of an event stay what they are
+		if err := encoder.Encode(v); err != nil {
+			panic("ws: unencodable message: " + err.Error()) // maps of strings, numbers, cursors and events
 		}
-		return append(b, m...)
+		return append(b, bytes.TrimSuffix(m.Bytes(), []byte("\n"))...)
 	})
 }

@@ -1,0 +1,271 @@
+package eventlog_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tailroom/tailroom/internal/catalog"
+	"github.com/tailroom/tailroom/internal/event"
+	"github.com/tailroom/tailroom/internal/eventlog"
+)
+
+// talk is a correlation id of the test's own.
+func talk() string { return "talk-" + uuid.NewString() }
+
+// asking is a request, whose answer is an orderStatusUpdate to accepted or rejected.
+func asking(correlation string) event.Draft {
+	return with(draft(""), func(d *event.Draft) {
+		d.CorrelationID = correlation
+		d.ReplyBy = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+		d.Awaits = &event.Awaited{Type: "orderStatusUpdate", When: []byte(`{"status":["accepted","rejected"]}`)}
+	})
+}
+
+// answering may answer, if its status is one that answers.
+func answering(correlation, status string) event.Draft {
+	return with(draft(""), func(d *event.Draft) {
+		d.CorrelationID = correlation
+		d.Type = "orderStatusUpdate"
+		d.Data = fmt.Appendf(nil, `{"status":%q}`, status)
+		d.MayAnswer = true
+	})
+}
+
+// lateFor is why a group was refused, as a second answer.
+func lateFor(t *testing.T, err error) *eventlog.AlreadyAnsweredError {
+	t.Helper()
+	late, ok := errors.AsType[*eventlog.AlreadyAnsweredError](err)
+	require.True(t, ok, "%v", err)
+	return late
+}
+
+// answerTo is the position of the answer to the request at a position, 0 for none.
+func (r *rig) answerTo(t *testing.T, position int64) int64 {
+	t.Helper()
+	return value[int64](t, r, "SELECT coalesce(answer_position, 0) FROM tailroom.requests WHERE position = $1", position)
+}
+
+func TestRequest_TheFirstAnswerCounts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	asked := a.append(t, asking(id))[0]
+	require.Zero(t, r.answerTo(t, asked.Cursor.Position))
+
+	// What is none: another status, type, correlation id, namespace or company.
+	a.append(t, answering(id, "preparing"))
+	a.append(t, with(answering(id, "accepted"), func(d *event.Draft) { d.Type = "orderCancelled" }))
+	a.append(t, answering(talk(), "accepted"))
+	a.append(t, with(answering(id, "accepted"), namespace("/printing-ws")))
+	a.append(t, with(answering(id, "accepted"), tenant("c2")))
+	a.append(t, with(answering(id, "accepted"), func(d *event.Draft) { d.Data = []byte(`{"status":["accepted"]}`) }))
+	require.Zero(t, r.answerTo(t, asked.Cursor.Position))
+
+	first := answering(id, "rejected")
+	answered := a.append(t, first)[0]
+	require.Equal(t, answered.Cursor.Position, r.answerTo(t, asked.Cursor.Position))
+
+	before := len(r.all(t))
+	_, err := a.Append(t.Context(), nil, []event.Draft{draft("order:1"), answering(id, "accepted")})
+	require.Equal(t, &eventlog.AlreadyAnsweredError{Index: 1, By: first.ID}, lateFor(t, err))
+	require.Len(t, r.all(t), before, "nothing of the group is there")
+
+	again := a.append(t, first)[0]
+	require.True(t, again.Duplicate)
+	require.Equal(t, answered.Cursor, again.Cursor)
+	a.append(t, answering(id, "preparing"))
+	require.Equal(t, answered.Cursor.Position, r.answerTo(t, asked.Cursor.Position))
+}
+
+// An answer comes late, or before anybody asked.
+func TestRequest_WhenAnAnswerComes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	a.append(t, answering(id, "accepted"))
+	a.append(t, answering(id, "accepted")) // nobody has asked: just events
+	asked := a.append(t, with(asking(id), func(d *event.Draft) { d.ReplyBy = time.Now().Add(-time.Hour) }))[0]
+	list, more, err := r.log.Requests(t.Context(), eventlog.RequestQuery{Tenant: "c1", Namespaces: []string{"/orders"}, Limit: 10})
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Len(t, list, 1)
+	require.Equal(t, eventlog.Expired, list[0].Status)
+	late := a.append(t, answering(id, "accepted"))[0]
+	list, _, err = r.log.Requests(t.Context(), eventlog.RequestQuery{Tenant: "c1", Namespaces: []string{"/orders"}, Limit: 10})
+	require.NoError(t, err)
+	require.Equal(t, eventlog.Request{
+		Position: asked.Cursor.Position, Tenant: "c1", CorrelationID: id, ReplyBy: list[0].ReplyBy,
+		Status: eventlog.Answered, Answer: late.Cursor.Position,
+	}, list[0])
+}
+
+// Whoever asks again, with a new id, is answered with all who have asked.
+func TestRequest_SeveralOfOneTalk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	one, two := a.append(t, asking(id))[0], a.append(t, asking(id))[0]
+	answer := a.append(t, answering(id, "accepted"))[0].Cursor.Position
+	require.Equal(t, answer, r.answerTo(t, one.Cursor.Position))
+	require.Equal(t, answer, r.answerTo(t, two.Cursor.Position))
+	three := a.append(t, asking(id))[0]
+	second := a.append(t, answering(id, "rejected"))[0].Cursor.Position
+	require.Equal(t, second, r.answerTo(t, three.Cursor.Position), "it answers the one that is open")
+	require.Equal(t, answer, r.answerTo(t, one.Cursor.Position))
+	_, err := a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
+	lateFor(t, err)
+}
+
+// A group can ask and answer, and contradict itself.
+func TestRequest_WithinAGroup(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	done := a.append(t, answering(id, "accepted"), asking(id), draft("order:1"), answering(id, "accepted"))
+	require.Equal(t, done[3].Cursor.Position, r.answerTo(t, done[1].Cursor.Position))
+
+	id = talk()
+	first := answering(id, "accepted")
+	_, err := a.Append(t.Context(), nil, []event.Draft{asking(id), first, answering(id, "rejected")})
+	require.Equal(t, &eventlog.AlreadyAnsweredError{Index: 2, By: first.ID}, lateFor(t, err))
+	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE correlation_id = $1", id))
+}
+
+// In one batch, each group has its own verdict, and they are judged in order.
+func TestRequest_WithinABatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.instance(t)
+	id, other := talk(), talk()
+	known := draft("")
+	first := answering(id, "accepted")
+	tickets := []*eventlog.Ticket{
+		a.submit(t, known), a.submit(t, asking(id)), a.submit(t, first), a.submit(t, answering(id, "rejected")),
+		a.submit(t, draft("order:1")), a.submit(t, asking(other)), a.submit(t, answering(other, "accepted")), a.submit(t, first),
+	}
+	a.start()
+	for i, ticket := range tickets {
+		receipts, err := wait(t, ticket)
+		if i == 3 {
+			require.Equal(t, first.ID, lateFor(t, err).By)
+			continue
+		}
+		require.NoError(t, err, "group %d", i)
+		require.Equal(t, i == 7, receipts[0].Duplicate)
+	}
+	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position IS NULL"))
+}
+
+// Of all who answer at once, on whatever instance, one is the first, and the others
+// are told who.
+func TestRequest_ManyAnswersAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	instances := []*instance{r.running(t), r.running(t)}
+	const rounds, answers = 30, 8
+	for range rounds {
+		id := talk()
+		asked := instances[0].append(t, asking(id))[0]
+		var g errgroup.Group
+		wins, by := make(chan uuid.UUID, answers), make(chan uuid.UUID, answers)
+		for n := range answers {
+			g.Go(func() error {
+				d := answering(id, "accepted")
+				_, err := instances[n%2].Append(t.Context(), nil, []event.Draft{d})
+				if late, ok := errors.AsType[*eventlog.AlreadyAnsweredError](err); ok {
+					by <- late.By
+					return nil
+				}
+				wins <- d.ID
+				return err
+			})
+		}
+		require.NoError(t, g.Wait())
+		require.Len(t, wins, 1)
+		first := <-wins
+		for range answers - 1 {
+			require.Equal(t, first, <-by)
+		}
+		require.Equal(t, first.String(), value[string](t, r, "SELECT answer_id::text FROM tailroom.requests WHERE position = $1", asked.Cursor.Position))
+	}
+}
+
+// What decides about a repeated answer is its id, also when its first attempt was
+// cut off, and what decides about a conditional one is the version.
+func TestRequest_WhatComesFirst(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	a.append(t, asking(id))
+	first := with(answering(id, "accepted"), func(d *event.Draft) { d.Stream = "order:1" }, expecting(0))
+	a.append(t, first)
+	require.True(t, a.append(t, first)[0].Duplicate)
+	_, err := a.Append(t.Context(), nil, []event.Draft{with(answering(id, "rejected"), func(d *event.Draft) { d.Stream = "order:1" }, expecting(0))})
+	_, conflicts := errors.AsType[*eventlog.VersionConflictError](err)
+	require.True(t, conflicts, "%v", err)
+	reused := first
+	reused.Data = []byte(`{"status":"rejected"}`)
+	_, err = a.Append(t.Context(), nil, []event.Draft{reused})
+	require.ErrorIs(t, err, eventlog.ErrIDReused)
+}
+
+// SQL judges an answer as the instances do, who ask it only about what they take for
+// one.
+func TestRequest_SQLAgreesWithTheInstances(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, condition := range []string{`{}`, `{"a":["x","y"]}`, `{"a":[1,true]}`, `{"a":["x",1.5],"b":[false]}`, `{"a":["1"]}`, `{"a":[9007199254740992]}`} {
+		var reply catalog.Reply
+		require.NoError(t, json.Unmarshal([]byte(condition), &reply.When))
+		for _, data := range []string{
+			`{}`, `{"a":"x"}`, `{"a":"y","b":false}`, `{"a":"X"}`, `{"a":1}`, `{"a":1.0}`, `{"a":1.50,"b":false}`, `{"a":true}`, `{"a":"true"}`,
+			`{"a":["x"]}`, `{"a":[]}`, `{"a":null}`, `{"a":{"x":1}}`, `{"b":false}`, `{"a":"x","b":true}`, `{"a":"x","a":"z"}`, `{"a":"z","a":"x"}`,
+			`{"a":1e0}`, `{"a":"1"}`, `{"A":"x"}`, `{"a":9007199254740992}`,
+		} {
+			require.Equal(t, reply.MetBy([]byte(data)), value[bool](t, r, "SELECT tailroom.reply_met($1::jsonb, $2::jsonb)", condition, data), "%s: %s", condition, data)
+		}
+	}
+}
+
+// Types that become requests were so in the past as well: their events that wanted an
+// answer are taken in, with the answers that they have got.
+func TestRequest_Backfill(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	asks := func(correlation string) event.Draft {
+		return with(asking(correlation), func(d *event.Draft) { d.Awaits = nil })
+	}
+	id := uuid.Must(uuid.NewV7()).String()
+	own := with(asks(id), func(d *event.Draft) { d.ID = uuid.MustParse(id) })
+	one := a.append(t, own, answering(id, "preparing"), answering(id, "accepted"), answering(id, "rejected"))
+	strange := uuid.Must(uuid.NewV7())
+	two := a.append(t, asks(strange.String()), with(answering(strange.String(), "rejected"), func(d *event.Draft) { d.ID = strange }))
+	three := a.append(t, answering("x", "accepted"), asks("x"), with(answering("x", "accepted"), tenant("c2")))
+	a.append(t, draft(""), with(asks("y"), func(d *event.Draft) { d.Type = "driverUpdate" }))
+	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests"))
+
+	mirror, err := catalog.Default().Mirror()
+	require.NoError(t, err)
+	for range 2 {
+		require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+		require.Equal(t, []int64{
+			one[0].Cursor.Position, one[2].Cursor.Position, two[0].Cursor.Position, two[1].Cursor.Position, three[1].Cursor.Position, 0,
+		}, value[[]int64](t, r, `SELECT array_agg(p ORDER BY position, n) FROM tailroom.requests,
+			unnest(ARRAY[position, coalesce(answer_position, 0)]) WITH ORDINALITY AS u (p, n)`))
+	}
+	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
+	lateFor(t, err)
+}
