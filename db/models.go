@@ -16,6 +16,65 @@ type Bound struct {
 	Epoch interface{}
 }
 
+type Consumer struct {
+	Tenant string
+	Name   string
+	// Whose it is: another subject cannot use the name.
+	Subject string
+	Role    string
+	// The rooms in each namespace, as last subscribed; "*" is all of them.
+	Follows     []byte
+	CreatedAt   time.Time
+	JoinedEpoch int64
+	// Where it began: what lies up to there it was never addressed by.
+	JoinedPosition int64
+	Epoch          int64
+	// With the epoch, its acknowledged cursor.
+	Position       int64
+	AcknowledgedAt *time.Time
+	Instance       pgtype.UUID
+	// The one session that may acknowledge; a newer one replaces it.
+	Session string
+	// How many sessions it has had. A smaller one than a session knows: the database has lost its end.
+	Generation     int64
+	ConnectedAt    time.Time
+	DisconnectedAt *time.Time
+	// That retention takes soon what it has not acknowledged was told.
+	Lagging bool
+}
+
+type ConsumerAck struct {
+	Tenant   string
+	Name     string
+	Epoch    int64
+	Position int64
+	At       time.Time
+}
+
+type ConsumerState struct {
+	Tenant         string
+	Name           string
+	Subject        string
+	Role           string
+	Follows        []byte
+	CreatedAt      time.Time
+	JoinedEpoch    int64
+	JoinedPosition int64
+	Epoch          int64
+	Position       int64
+	AcknowledgedAt *time.Time
+	Instance       pgtype.UUID
+	Session        string
+	Generation     int64
+	ConnectedAt    time.Time
+	DisconnectedAt *time.Time
+	Lagging        bool
+	Connected      *bool
+	InstanceName   interface{}
+	Since          interface{}
+	Held           interface{}
+}
+
 // The lives of the log. Numbers grow and have gaps; positions above survived are of this epoch, until the next one.
 type Epoch struct {
 	Epoch    int64
@@ -59,6 +118,13 @@ type EventType struct {
 	Schema        []byte
 	// Which event answers it: {"type", "when"?, "timeoutMs"}; null when it is no request.
 	Reply []byte
+}
+
+type Instance struct {
+	Incarnation pgtype.UUID
+	Name        string
+	StartedAt   time.Time
+	SeenAt      time.Time
 }
 
 type Log struct {

@@ -51,7 +51,7 @@ func (p Proxies) String() string {
 // invalid only when the request has no peer.
 func (p Proxies) Client(r *http.Request) netip.Addr {
 	client := peer(r)
-	if !p.trusts(client) {
+	if !p.Trusts(client) {
 		return client
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -61,7 +61,7 @@ func (p Proxies) Client(r *http.Request) netip.Addr {
 			return client // the proxy before it is the last that is known
 		}
 		client = address
-		if !p.trusts(client) {
+		if !p.Trusts(client) {
 			return client
 		}
 	}
@@ -75,14 +75,15 @@ func (p Proxies) Secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
 	}
-	if !p.trusts(peer(r)) {
+	if !p.Trusts(peer(r)) {
 		return false
 	}
 	values := strings.Split(strings.Join(r.Header.Values("X-Forwarded-Proto"), ","), ",")
 	return strings.EqualFold(strings.TrimSpace(values[len(values)-1]), "https")
 }
 
-func (p Proxies) trusts(address netip.Addr) bool {
+// Trusts reports whether an address is one of them.
+func (p Proxies) Trusts(address netip.Addr) bool {
 	return slices.ContainsFunc(p.trusted, func(prefix netip.Prefix) bool { return prefix.Contains(address) })
 }
 

@@ -8,6 +8,10 @@ type right struct {
 	companies reach
 	// publishes says which event types.
 	publishes share
+	// consumes: the server keeps a cursor for it.
+	consumes bool
+	// ownConsumers: sees no others than its subject's.
+	ownConsumers bool
 	// operates: sees and ends connections, revokes tokens, reads what the log
 	// says of itself.
 	operates bool
@@ -35,8 +39,8 @@ const (
 // says what a role may do. A branch claim narrows all of it.
 var rights = map[Role]right{
 	Web:        {companies: ownCompany, publishes: listedTypes},
-	DesktopApp: {companies: ownCompany, publishes: listedTypes},
-	Service:    {companies: namedCompany, publishes: allTypes},
+	DesktopApp: {companies: ownCompany, publishes: listedTypes, consumes: true, ownConsumers: true},
+	Service:    {companies: namedCompany, publishes: allTypes, consumes: true},
 	Analyst:    {companies: allCompanies, publishes: noTypes},
 	Admin:      {companies: allCompanies, publishes: allTypes, operates: true},
 }
@@ -58,6 +62,17 @@ func (r Role) MayPublish(listed []Role) bool {
 func Publishers() []Role {
 	return rolesThat(func(r right) bool { return r.publishes != noTypes })
 }
+
+// Consumers are the roles that can be a consumer.
+func Consumers() []Role {
+	return rolesThat(func(r right) bool { return r.consumes })
+}
+
+// MayConsume reports whether the role can be a consumer.
+func (r Role) MayConsume() bool { return rights[r].consumes }
+
+// OwnConsumersOnly reports whether the role sees no consumers but its subject's.
+func (r Role) OwnConsumersOnly() bool { return rights[r].ownConsumers }
 
 // MayOperate reports whether the grant's holder is an operator: of the whole
 // company, or of all where Tenant is "". Nobody is of some branches only.

@@ -60,11 +60,13 @@ type Config struct {
 	History    History
 	Requester  Requester
 	Requests   Requests
+	Consumers  Consumers
 	Locator    session.Locator
 	Operator   Operator
 	Health     func(context.Context) Health
 	MaxBody    int64         // bytes of a JSON body, or of one NDJSON line
 	BodyTime   time.Duration // for a JSON body, or one NDJSON line, to come
+	WriteTime  time.Duration // for each slice of an answer to be taken
 	MaxRooms   int           // of a listing
 	Limits     *limit.Limits
 	Stream     http.Handler // GET /v1/stream
@@ -85,6 +87,7 @@ func New(c Config) (http.Handler, error) {
 	events, event := compress(a.answer(a.list)), compress(a.answer(a.get))
 	types := compress(a.answer(a.catalog))
 	requests, story := compress(a.answer(a.listRequests)), compress(a.answer(a.getRequest))
+	consumers, receipts := compress(a.answer(a.consumers)), compress(a.answer(a.receipts))
 	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
@@ -93,6 +96,9 @@ func New(c Config) (http.Handler, error) {
 
 		"/v1/requests":                 {"GET": requests, "HEAD": requests, "POST": a.answer(a.ask)},
 		"/v1/requests/{correlationId}": {"GET": story, "HEAD": story},
+		"/v1/consumers":                {"GET": consumers, "HEAD": consumers},
+		"/v1/consumers/{name}":         {"DELETE": a.answer(a.eraseConsumer)},
+		"/v1/events/{id}/receipts":     {"GET": receipts, "HEAD": receipts},
 
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},
@@ -112,7 +118,7 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	return protect(c.Middleware(a.bounded(mux))), nil
+	return a.bounded(protect(c.Middleware(mux))), nil
 }
 
 // byMethod tells who uses the wrong method which are right.
@@ -192,5 +198,5 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client is gone: nobody to tell
+	_, _ = w.Write(body) //nolint:gosec // of type application/json; if the client is gone, there is nobody to tell
 }

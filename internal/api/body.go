@@ -13,21 +13,27 @@ import (
 )
 
 // bounded gives every request so much time for its body, whether anybody reads
-// it or not: net/http reads what a handler left. A connection that is one too many
-// is closed after its request, and so is one of many, unless others share it (HTTP/2).
+// it or not: net/http reads what a handler left. So much time the client has for each
+// piece of the answer, too. A connection that is one too many is closed after its
+// request, and so is one of many, unless others share it (HTTP/2).
 func (a *api) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if limit.Over(r) || r.ProtoMajor == 1 && limit.Crowded(r) {
 			w.Header().Set("Connection", "close")
 		}
+		out := &writer{ResponseWriter: w, conn: http.NewResponseController(w), within: a.WriteTime, multiplexed: r.ProtoMajor > 1}
+		out.rest() // from the deadline that the server has set
 		if r.Body != http.NoBody {
-			b := &body{ReadCloser: r.Body, conn: http.NewResponseController(w), within: a.BodyTime}
+			b := &body{ReadCloser: r.Body, conn: out.conn, within: a.BodyTime}
 			b.expect()
 			bounded := *r // the server asks its own about a body that is left
 			bounded.Body = b
 			r = &bounded
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(out, r)
+		if !out.hijacked {
+			_ = out.begin()
+		}
 	})
 }
 

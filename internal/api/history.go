@@ -325,20 +325,29 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id, err := uuid.Parse(r.PathValue("id"))
+	e, err := a.event(r, grant)
 	if err != nil {
-		return parameter("id", "an event's id is a UUID")
-	}
-	e, err := a.History.Get(r.Context(), eventlog.Lookup{Tenant: grant.Tenant, ID: id})
-	if errors.Is(err, eventlog.ErrNotFound) || err == nil && !a.shows(grant, &e.Event) {
-		return problem.New(problem.NotFound, "there is no event with this id")
-	}
-	if err != nil {
-		slog.WarnContext(r.Context(), "an event could not be read", "component", "api", "error", err)
-		return problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+		return err
 	}
 	writeJSON(w, http.StatusOK, e.JSON())
 	return nil
+}
+
+// event is the one that the path names, if the grant covers it.
+func (a *api) event(r *http.Request, grant access.Grant) (*event.Entry, error) {
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return nil, parameter("id", "an event's id is a UUID")
+	}
+	e, err := a.History.Get(r.Context(), eventlog.Lookup{Tenant: grant.Tenant, ID: id})
+	if errors.Is(err, eventlog.ErrNotFound) || err == nil && !a.shows(grant, &e.Event) {
+		return nil, problem.New(problem.NotFound, "there is no event with this id")
+	}
+	if err != nil {
+		slog.WarnContext(r.Context(), "an event could not be read", "component", "api", "error", err)
+		return nil, problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)
+	}
+	return e, nil
 }
 
 func (a *api) shows(grant access.Grant, e *event.Event) bool {

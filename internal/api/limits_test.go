@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -88,6 +89,17 @@ func TestPublishRate_PerCompany(t *testing.T) {
 	require.EqualValues(t, 3, i.Metric(t, `tailroom_publish_refused_total{code="rate_limited"}`))
 	i.Publish(t, apptest.Token(t, access.Service, "c2"), status(""))
 	require.Len(t, i.Lines(t, "/v1/events?limit=1000", token), 80)
+}
+
+// Who may publish nothing, or more at once than can be, uses up nobody's rate.
+func TestPublishRate_OfWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_PUBLISH_RATE_PER_COMPANY=100", "TAILROOM_PUBLISH_RATE_PER_CONNECTION=100")[0]
+	service := apptest.Token(t, access.Service, "c1")
+	group := func(events int) string { return "[1" + strings.Repeat(",1", events-1) + "]" }
+	requireProblem(t, i.Post(t, apptest.Token(t, access.Web, "c1", "b1"), group(100_000)), 413, "too_large")
+	requireProblem(t, i.Post(t, apptest.Token(t, access.Analyst, "c1"), group(1000)), 403, "forbidden")
+	i.Publish(t, service, "["+status("")+strings.Repeat(","+status(""), 99)+"]")
 }
 
 // Orders have the company's rate, beside its events: a flood of those does not keep
@@ -204,6 +216,13 @@ func requireCut(t testing.TB, in *bufio.Reader) {
 	require.Empty(t, string(rest))
 }
 
+// requireEnded reads until the server has closed or reset the connection.
+func requireEnded(t testing.TB, in *bufio.Reader) {
+	t.Helper()
+	_, err := io.Copy(io.Discard, in)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is open")
+}
+
 func TestSlow_Header(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1, "TAILROOM_HEADER_TIMEOUT=300ms")[0]
@@ -219,7 +238,7 @@ func TestSlow_Header(t *testing.T) {
 		_, err := io.Copy(io.Discard, in) // half a header gets a 400 from net/http
 		require.NoError(t, err)
 	}
-	_, _ = io.Copy(io.Discard, dripping) // a reset, when bytes were on their way
+	requireEnded(t, dripping) // a reset, when bytes were on their way
 	require.EqualValues(t, 4, limited(t, i, "header_timeout"))
 	// A connection between two requests is not late.
 	conn, kept := raw(t, i, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -272,7 +291,7 @@ func TestSlow_Body(t *testing.T) {
 func TestSlow_BodyThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1, "TAILROOM_BODY_TIMEOUT=300ms")[0]
-	for _, request := range []string{"POST /v1/catalog", "GET /healthz", "POST /nowhere", "POST /v1/events"} {
+	for _, request := range []string{"POST /v1/catalog", "GET /healthz", "POST /nowhere", "POST /v1/events", "OPTIONS *"} {
 		_, in := raw(t, i, request+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 		require.NotZero(t, answered(t, in).Status, request)
 		requireCut(t, in)
@@ -302,19 +321,20 @@ func TestSlow_AnswerToAQuickBody(t *testing.T) {
 
 func TestConnections(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_MAX_CONNECTIONS=3", "TAILROOM_HEADER_TIMEOUT=1h")[0]
+	// Whoever comes by a proxy has no address to be counted by.
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_CONNECTIONS=3", "TAILROOM_BODY_TIMEOUT=1h", "TRUSTED_PROXIES=127.0.0.1")[0]
 	token := apptest.Token(t, access.Service, "c1")
 	require.EqualValues(t, 3, i.Metric(t, "tailroom_open_connections_limit"))
 	held := []net.Conn{}
 	hold := func() *bufio.Reader {
-		conn, in := raw(t, i, "")
+		conn, in := raw(t, i, unfinished)
 		held = append(held, conn)
 		return in
 	}
 	for range 3 {
 		hold()
 	}
-	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_open_connections") == 4 }, apptest.Patience, tick)
+	i.AwaitMetric(t, "tailroom_open_connections", 4)
 	before := limited(t, i, "connections")
 	for _, path := range []string{"/v1/stream", "/v1/ws"} {
 		answer := i.Do(t, http.MethodGet, path, token, "", "Connection", "Upgrade", "Upgrade", "websocket",
@@ -335,13 +355,13 @@ func TestConnections(t *testing.T) {
 		hold()
 	}
 	for range 5 {
-		_, err := hold().ReadByte()
-		require.Error(t, err)
+		requireEnded(t, hold())
 	}
 	for _, conn := range held {
 		require.NoError(t, conn.Close())
 	}
-	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_open_connections") == 1 }, apptest.Patience, tick)
+	// Until the instance has seen enough of them go, it cuts us as well.
+	i.AwaitMetric(t, "tailroom_open_connections", 1)
 	i.Stream(t, token, "")
 }
 
@@ -367,8 +387,8 @@ func TestConnections_IdleOnesMakeRoom(t *testing.T) {
 	for range most + 64 {
 		idle()
 	}
-	_, _ = io.Copy(io.Discard, oldest)
-	_, _ = io.Copy(io.Discard, begun)
+	requireEnded(t, oldest)
+	requireEnded(t, begun)
 	require.LessOrEqual(t, open(), float64(most))
 	require.GreaterOrEqual(t, limited(t, i, "connections"), 60.0)
 
@@ -387,7 +407,7 @@ func TestConnections_IdleOnesMakeRoom(t *testing.T) {
 		}
 		s.Close()
 	}
-	require.Eventually(t, func() bool { return open() == 1 }, apptest.Patience, tick)
+	i.AwaitMetric(t, "tailroom_open_connections", 1)
 
 	// One that has been used lately outlives those that have not.
 	_, first := idle()
@@ -398,7 +418,7 @@ func TestConnections_IdleOnesMakeRoom(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, answered(t, in).Status)
 	}
-	_, _ = io.Copy(io.Discard, first)
+	requireEnded(t, first)
 }
 
 // What a query repeats is not looked up again and again, and no error is made for

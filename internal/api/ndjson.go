@@ -113,7 +113,9 @@ func (l *lines) add(number int, line []byte) {
 // maxPause is how long a line waits before it is tried again.
 const maxPause = time.Second
 
-// pause waits, and reports whether the client still does.
+// pause waits, and reports whether the request goes on. As long as its body has not
+// come to an end nobody hears of a client that has gone: its line waits for its turn,
+// and is the last.
 func (l *lines) pause(d time.Duration) bool {
 	select {
 	case <-time.After(min(d, maxPause)):

@@ -76,7 +76,7 @@ func (a *api) revoke(w http.ResponseWriter, r *http.Request) error {
 	if !before.IsZero() {
 		answer["before"] = before.UTC().Format(event.TimeLayout)
 	}
-	return confirm(w, o, told, answer)
+	return confirm(w, o, told, http.StatusCreated, answer)
 }
 
 // disconnect answers POST /v1/disconnections.
@@ -91,7 +91,7 @@ func (a *api) disconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return orderFailed(ctx, err)
 	}
-	return confirm(w, o, told, map[string]any{"subject": body.Subject, "session": body.Session})
+	return confirm(w, o, told, http.StatusCreated, map[string]any{"subject": body.Subject, "session": body.Session})
 }
 
 // order reads an administrator's order, which is about a subject or about what the
@@ -113,6 +113,9 @@ func (a *api) order(w http.ResponseWriter, r *http.Request, other string, more .
 	if err != nil {
 		return eventlog.Order{}, body, a.bodyError(err)
 	}
+	if grant, err = a.grant(r); err != nil { // the body has taken its time, and the token may be revoked by now
+		return eventlog.Order{}, body, err
+	}
 	if err := strictly(raw, &body, append([]string{"companyId", "reason", "subject", other}, more...)); err != nil {
 		return eventlog.Order{}, body, err
 	}
@@ -125,9 +128,8 @@ func (a *api) order(w http.ResponseWriter, r *http.Request, other string, more .
 			return eventlog.Order{}, body, parameter(name, name+" is 1 to 255 printable characters")
 		}
 	}
-	if body.Reason != nil && (strings.TrimSpace(*body.Reason) == "" || utf8.RuneCountInString(*body.Reason) > maxReason ||
-		strings.ContainsRune(*body.Reason, 0)) {
-		return eventlog.Order{}, body, parameter("reason", "reason is 1 to 1000 characters that say why; it stays in the log for ever")
+	if err := judgeReason(body.Reason); err != nil {
+		return eventlog.Order{}, body, err
 	}
 	if grant, err = grant.Name(text(body.CompanyID)); err != nil {
 		return eventlog.Order{}, body, err
@@ -164,6 +166,15 @@ func strictly(raw []byte, to *order, allowed []string) error {
 	return nil
 }
 
+// judgeReason refuses what cannot be a reason; nil is none.
+func judgeReason(reason *string) error {
+	if reason != nil &&
+		(strings.TrimSpace(*reason) == "" || utf8.RuneCountInString(*reason) > maxReason || strings.ContainsRune(*reason, 0)) {
+		return parameter("reason", "reason is 1 to 1000 characters that say why; it stays in the log for ever")
+	}
+	return nil
+}
+
 func printable(s string, most int) bool {
 	return s != "" && utf8.RuneCountInString(s) <= most && !strings.ContainsFunc(s, unicode.IsControl)
 }
@@ -187,7 +198,7 @@ func orderFailed(ctx context.Context, err error) error {
 }
 
 // confirm answers with what the log tells of an order from now on.
-func confirm(w http.ResponseWriter, o eventlog.Order, told eventlog.Told, answer map[string]any) error {
+func confirm(w http.ResponseWriter, o eventlog.Order, told eventlog.Told, status int, answer map[string]any) error {
 	answer["companyId"], answer["reason"], answer["actor"] = nil, nil, o.Actor
 	if o.Tenant != "" {
 		answer["companyId"] = o.Tenant
@@ -196,10 +207,5 @@ func confirm(w http.ResponseWriter, o eventlog.Order, told eventlog.Told, answer
 		answer["reason"] = o.Reason
 	}
 	answer["cursor"], answer["recordedAt"] = told.Cursor, told.RecordedAt.UTC().Format(event.TimeLayout)
-	body, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusCreated, body)
-	return nil
+	return answerJSON(w, status, answer)
 }

@@ -2,12 +2,14 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
@@ -165,4 +167,40 @@ func TestOrders_History(t *testing.T) {
 	requireProblem(t, i.Get(t, "/v1/events?namespace=/system&type=newOrder", platform), 422, "unknown_type", "a type")
 	events, _, _ := i.History(t, platform, "")
 	require.Empty(t, events, "it is asked for by name")
+}
+
+// One company's orders wait for each other, not all others for them.
+func TestOrders_TakeTurns(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn)
+	pool := pgtest.Pool(t, dsn)
+	lock, err := pool.Begin(t.Context()) // nothing can be ordered
+	require.NoError(t, err)
+	_, err = lock.Exec(t.Context(), "SELECT pg_advisory_xact_lock(1952541036, 1)")
+	require.NoError(t, err)
+	waiting := func() (n int) {
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objid = 1 AND NOT l.granted`).Scan(&n))
+		return n
+	}
+	var orders errgroup.Group
+	order := func(company string) {
+		token := apptest.Token(t, access.Admin, company)
+		orders.Go(func() error {
+			answer, err := i.Request(t.Context(), http.MethodPost, "/v1/disconnections", token, `{"subject":"x"}`)
+			if err == nil && answer.Status != http.StatusCreated {
+				err = errors.New(string(answer.Body))
+			}
+			return err
+		})
+	}
+	for range 12 {
+		order("c1")
+	}
+	require.Eventually(t, func() bool { return waiting() == 1 }, apptest.Patience, tick)
+	order("c2")
+	require.Eventually(t, func() bool { return waiting() == 2 }, apptest.Patience, tick)
+	require.NoError(t, lock.Rollback(t.Context()))
+	require.NoError(t, orders.Wait())
 }

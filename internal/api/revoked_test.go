@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +12,28 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 )
+
+// An administrator whose token was revoked while his order was on its way orders
+// nothing any more.
+func TestOrder_AcrossARevocation(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	platform := apptest.Token(t, access.Admin, "*")
+	for company, path := range map[string]string{"c1": "/v1/revocations", "c2": "/v1/disconnections"} {
+		conn, in := raw(t, i, "POST "+path+" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+apptest.Token(t, access.Admin, company)+
+			"\r\nExpect: 100-continue\r\nContent-Length: 20\r\n\r\n")
+		line, err := in.ReadString('\n') // it has been let in, and its body is read
+		require.NoError(t, err)
+		require.Equal(t, "HTTP/1.1 100 Continue\r\n", line)
+		_, err = in.ReadString('\n')
+		require.NoError(t, err)
+		answer := i.Do(t, http.MethodPost, "/v1/revocations", platform, `{"companyId":"`+company+`","subject":"test-admin"}`)
+		require.Equal(t, http.StatusCreated, answer.Status, string(answer.Body))
+		_, err = io.WriteString(conn, `{"subject":"victim"}`)
+		require.NoError(t, err)
+		requireProblem(t, answered(t, in), http.StatusUnauthorized, "token_revoked", path)
+	}
+}
 
 // A request may last for as long as its lines come. The token is asked for with each
 // of them, not once.

@@ -20,9 +20,12 @@ import (
 	"github.com/tailroom/tailroom/internal/api"
 	"github.com/tailroom/tailroom/internal/catalog"
 	"github.com/tailroom/tailroom/internal/certificate"
+	"github.com/tailroom/tailroom/internal/cluster"
 	"github.com/tailroom/tailroom/internal/config"
+	"github.com/tailroom/tailroom/internal/consumer"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/fair"
 	"github.com/tailroom/tailroom/internal/hub"
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
@@ -56,6 +59,8 @@ type App struct {
 
 	live, queries, appends *pgxpool.Pool
 	log                    *eventlog.Log // on live
+	member                 *cluster.Member
+	consumers              *consumer.Desk
 	appender               *eventlog.Appender
 	keeper                 *maintenance.Keeper
 	relay                  *eventlog.Relay
@@ -98,6 +103,10 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 	if err := a.openOutbox(ctx, types, registry); err != nil {
 		return nil, err
 	}
+	if a.member, err = cluster.Join(ctx, a.live, c.InstanceID, registry); err != nil {
+		return nil, err
+	}
+	a.consumers = consumer.New(a.live, a.member.Incarnation(), registry)
 	if err := a.openHTTP(ctx, types, registry); err != nil {
 		return nil, err
 	}
@@ -187,8 +196,9 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
 	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms, MaxNamespaces: c.MaxNamespaces, Limits: limits}
 	a.sockets = ws.New(ws.Config{
-		Instance: c.InstanceID, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
-		Publisher: desk, Requester: requests, Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
+		Instance: a.member.Name, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
+		Publisher: desk, Requester: requests, Consumers: a.consumers,
+		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
 		BodyTimeout: c.BodyTimeout, MaxMessage: c.MaxMessageBytes, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
 	stream := sse.New(sse.Config{
@@ -198,15 +208,21 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	history := eventlog.NewShared(a.queries)
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
-		Catalog: types, Publisher: desk, History: history, Requester: requests, Requests: history, Locator: a.hub, Operator: operator{a},
-		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
+		Catalog: types, Publisher: desk, History: history, Locator: a.hub,
+		Requester: requests, Requests: history, Consumers: consumer.NewReader(history),
+		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
+		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
+		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
 	}
+	// The time to write is for what the server answers by itself; the handler bounds its
+	// own. With HTTP/2 it is for the connection beside.
 	a.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: c.HeaderTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
+		WriteTimeout: c.WriteTimeout, HTTP2: &http.HTTP2Config{WriteByteTimeout: c.WriteTimeout}, DisableGeneralOptionsHandler: true,
 		ConnState: limits.ConnState, ConnContext: limits.ConnContext,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
@@ -243,6 +259,8 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.notifications.Run(life) })
 	g.Go(func() error { return a.appender.Run(life) })
 	g.Go(func() error { return a.keeper.Run(life) })
+	g.Go(func() error { return a.member.Run(life) })
+	g.Go(func() error { return a.consumers.Run(life) })
 	if a.keys != nil {
 		g.Go(func() error { return a.keys.Run(life) })
 	}
@@ -299,6 +317,9 @@ func (a *App) release() {
 	if a.listener != nil {
 		_ = a.listener.Close() // Serve has closed it, or never had it
 	}
+	if a.member != nil {
+		a.member.Leave(context.Background())
+	}
 	for _, pool := range []*pgxpool.Pool{a.appends, a.queries, a.live} {
 		if pool != nil {
 			pool.Close()
@@ -316,7 +337,7 @@ func (a *App) pollEvery() time.Duration {
 
 func (a *App) health(context.Context) api.Health {
 	h := api.Health{
-		Instance: a.config.InstanceID, Version: a.version, Notifications: a.notifications.State().String(),
+		Instance: a.member.Name(), Version: a.version, Notifications: a.notifications.State().String(),
 		Log: a.hub.Degraded(), Position: a.hub.Tip().Position, Sessions: a.sessions.Count(), Draining: a.draining.Load(),
 	}
 	if h.Log == "" {

@@ -42,5 +42,5 @@ func listenOn(ctx context.Context, c config.Config, limits *limit.Limits) (net.L
 	if err != nil {
 		return nil, err
 	}
-	return limits.Listen(listener.(*net.TCPListener), most), nil //nolint:forcetypeassert // of the network "tcp"
+	return limits.Listen(listener.(*net.TCPListener), most, c.Proxies.Trusts), nil //nolint:forcetypeassert // of the network "tcp"
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/fair"
 )
 
 // hear acts on what the log tells of itself. It is called by the hub, for every
@@ -20,12 +21,28 @@ func (a *App) hear(e *event.Event) {
 	}
 }
 
-// operator carries out what administrators order through this instance.
-type operator struct{ *App }
+// Orders wait for the log on connections that live reads need too: so many at a
+// time, and of a company so many.
+const (
+	orderPlaces = 2
+	orderShare  = 1
+)
+
+// operator carries out what administrators order through this instance. Companies
+// take turns.
+type operator struct {
+	*App
+
+	turns *fair.Gate
+}
 
 // Revoke revokes tokens. When it returns they are dead here; every other instance
 // comes to read of it.
 func (o operator) Revoke(ctx context.Context, r eventlog.Revocation) (time.Time, eventlog.Told, error) {
+	if err := o.turns.Enter(ctx, r.Tenant); err != nil {
+		return time.Time{}, eventlog.Told{}, err
+	}
+	defer o.turns.Leave(r.Tenant)
 	before, told, err := o.log.Revoke(ctx, r)
 	if err != nil {
 		return before, told, err
@@ -39,6 +56,10 @@ func (o operator) Revoke(ctx context.Context, r eventlog.Revocation) (time.Time,
 
 // Disconnect ends sessions on every instance, as each comes to read of it.
 func (o operator) Disconnect(ctx context.Context, order eventlog.Order, session string) (eventlog.Told, error) {
+	if err := o.turns.Enter(ctx, order.Tenant); err != nil {
+		return eventlog.Told{}, err
+	}
+	defer o.turns.Leave(order.Tenant)
 	told, err := o.log.Disconnect(ctx, order, session)
 	if err == nil {
 		o.hub.Wake(told.Cursor.Position)

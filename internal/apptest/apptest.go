@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"syscall"
@@ -143,4 +144,25 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 		return errors.Join(err, failed)
 	}}
 	return d.DialContext(ctx, network, address)
+}
+
+// Trickle reads so many bytes every quarter of a second, until the connection or the
+// test ends.
+func Trickle(t testing.TB, conn net.Conn, bytes int) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if _, err := io.CopyN(io.Discard, conn, int64(bytes)); err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+	})
 }

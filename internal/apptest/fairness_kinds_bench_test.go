@@ -30,6 +30,7 @@ const rounds = 4
 type doing struct {
 	name      string
 	perSecond int // by the quiet company
+	role      access.Role
 	// open prepares a line, on which the result does the thing once.
 	open func(ctx context.Context, url, token string) (once func() error, err error)
 }
@@ -51,14 +52,19 @@ func BenchmarkFairnessOf(b *testing.B) {
 		}
 	}
 	for _, d := range []doing{
-		{"publish", 20, openPublisher},
-		{"frame", 20, openPings},
-		{"hello", 10, openHellos},
-		{"history", 20, openHistory},
-		{"cold-resume", 10, openResumes},
+		{"publish", 20, access.Web, openPublisher},
+		{"frame", 20, access.Web, openPings},
+		{"hello", 10, access.Web, openHellos},
+		{"history", 20, access.Web, openHistory},
+		{"cold-resume", 10, access.Web, openResumes},
+		{"order", 5, access.Admin, openOrders},
 	} {
 		b.Run(d.name, func(b *testing.B) {
-			quiet, loud := apptest.Token(b, access.Web, "quiet", "b7"), apptest.Token(b, access.Web, "loud", "b7")
+			var branches []string
+			if d.role == access.Web {
+				branches = []string{"b7"}
+			}
+			quiet, loud := apptest.Token(b, d.role, "quiet", branches...), apptest.Token(b, d.role, "loud", branches...)
 			pace(b, p.URL, quiet, d, 4, d.perSecond, time.Second) // so that everything is warm
 			// By turns, so that whatever else the machine does is the same for both.
 			var alone, beside []time.Duration
@@ -162,10 +168,26 @@ func openHellos(ctx context.Context, url, token string) (func() error, error) {
 }
 
 func openHistory(ctx context.Context, url, token string) (func() error, error) {
+	send := sender(ctx, token)
+	return func() error {
+		return send(http.MethodGet, url+"/v1/events?namespace=/orders&limit=100", "", http.StatusOK)
+	}, nil
+}
+
+// openOrders ends the sessions of somebody who has none.
+func openOrders(ctx context.Context, url, token string) (func() error, error) {
+	send := sender(ctx, token)
+	return func() error {
+		return send(http.MethodPost, url+"/v1/disconnections", `{"subject":"nobody"}`, http.StatusCreated)
+	}, nil
+}
+
+// sender sends requests over one kept connection.
+func sender(ctx context.Context, token string) func(method, url, body string, want int) error {
 	transport := &http.Transport{}
 	context.AfterFunc(ctx, transport.CloseIdleConnections)
-	return func() error {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/events?namespace=/orders&limit=100", http.NoBody)
+	return func(method, url, body string, want int) error {
+		r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 		if err != nil {
 			return err
 		}
@@ -176,11 +198,11 @@ func openHistory(ctx context.Context, url, token string) (func() error, error) {
 		}
 		defer func() { _ = response.Body.Close() }()
 		_, err = io.Copy(io.Discard, response.Body)
-		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("reading history: %s", response.Status)
+		if response.StatusCode != want {
+			return fmt.Errorf("%s %s: %s", method, url, response.Status)
 		}
 		return err
-	}, nil
+	}
 }
 
 // openResumes comes back from another place each time: pages that are the same are

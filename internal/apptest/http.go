@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -154,15 +155,33 @@ func (i *Instance) Lines(t testing.TB, path, token string) []string {
 // as it is printed.
 func (i *Instance) Metric(t testing.TB, name string) float64 {
 	t.Helper()
-	for line := range strings.Lines(string(i.Get(t, "/metrics", "").Body)) {
+	figure, err := i.TryMetric(t.Context(), name)
+	require.NoError(t, err)
+	return figure
+}
+
+// TryMetric is Metric for conditions that are waited for, in which a test cannot be
+// ended, and for instances that may refuse to answer.
+func (i *Instance) TryMetric(ctx context.Context, name string) (float64, error) {
+	answer, err := i.Request(ctx, http.MethodGet, "/metrics", "", "")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(answer.Body)) {
 		if text, ok := strings.CutPrefix(line, name+" "); ok {
-			figure, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-			require.NoError(t, err)
-			return figure
+			return strconv.ParseFloat(strings.TrimSpace(text), 64)
 		}
 	}
-	require.Fail(t, "there is no such figure", name)
-	return 0
+	return 0, fmt.Errorf("there is no figure %s", name)
+}
+
+// AwaitMetric waits until a figure is what it should be.
+func (i *Instance) AwaitMetric(t testing.TB, name string, want float64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		figure, err := i.TryMetric(t.Context(), name)
+		return err == nil && figure == want
+	}, Patience, 10*time.Millisecond)
 }
 
 // Reach waits until the instance has read the log up to a position. What it
@@ -170,6 +189,7 @@ func (i *Instance) Metric(t testing.TB, name string) float64 {
 func (i *Instance) Reach(t testing.TB, position int64) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return i.Metric(t, "tailroom_hub_position") >= float64(position)
+		reached, err := i.TryMetric(t.Context(), "tailroom_hub_position")
+		return err == nil && reached >= float64(position)
 	}, Patience, 10*time.Millisecond)
 }

@@ -78,6 +78,23 @@ func (i *Instance) Hello(t testing.TB, token, cursor, subscribe string) (*Socket
 	return s, welcome
 }
 
+// Consume connects and says hello as a consumer, without a cursor. It returns the
+// welcome.
+func (i *Instance) Consume(t testing.TB, token, consumer, subscribe string) (*Socket, Message) {
+	t.Helper()
+	s := i.Dial(t)
+	s.SendJSON(t, map[string]any{"type": "hello", "token": token, "consumer": consumer, "subscribe": json.RawMessage(subscribe)})
+	welcome := s.Next(t)
+	require.Equal(t, "welcome", welcome.Type, string(welcome.Raw))
+	return s, welcome
+}
+
+// Ack acknowledges a cursor.
+func (s *Socket) Ack(t testing.TB, cursor string) {
+	t.Helper()
+	s.SendJSON(t, map[string]any{"type": "ack", "cursor": cursor})
+}
+
 // Send writes a text message as it is.
 func (s *Socket) Send(t testing.TB, text string) {
 	t.Helper()

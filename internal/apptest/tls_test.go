@@ -1,7 +1,9 @@
 package apptest_test
 
 import (
+	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
@@ -121,7 +123,7 @@ func TestTLS(t *testing.T) {
 // longer than a write may take.
 func TestTLS_StreamsOutliveTheirDeadlines(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t, "TAILROOM_HEARTBEAT=400ms", "TAILROOM_WRITE_TIMEOUT=100ms")
+	s := startSecured(t, "TAILROOM_HEARTBEAT=1s", "TAILROOM_WRITE_TIMEOUT=500ms")
 	service, web := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
 	for _, i := range []*apptest.Instance{s.Instance, s.one} {
 		stream := i.Stream(t, web, "")
@@ -155,6 +157,57 @@ func TestTLS_SlowReaders(t *testing.T) {
 		s.Publish(t, service, large)
 		return s.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`) == 3
 	}, apptest.Patience, 10*time.Millisecond)
+}
+
+// Over HTTP/2 a client can have many requests under way that it takes no answer to: by
+// its window, which the server keeps to, or by not reading at all.
+func TestTLS_AnswersNobodyTakes(t *testing.T) {
+	t.Parallel()
+	const requests = 50
+	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=500ms", "TAILROOM_HEADER_TIMEOUT=10s")
+	dial := func() *tls.Conn {
+		conn, err := tls.Dial("tcp", address(t, s.Instance), &tls.Config{
+			RootCAs: s.authority.Pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(apptest.Patience)))
+		_, err = conn.Write(append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+			0, 0, 6, 4, 0, 0, 0, 0, 0, // SETTINGS
+			0, 4, 0, 0, 0, 0)) // of an INITIAL_WINDOW_SIZE of nothing
+		require.NoError(t, err)
+		return conn
+	}
+	ask := func(conn *tls.Conn, stream uint32, header string) {
+		frame := append(binary.BigEndian.AppendUint32(nil, uint32(len(header))<<8|1), 5) // HEADERS, with the end of both
+		_, err := conn.Write(append(binary.BigEndian.AppendUint32(frame, stream), header...))
+		require.NoError(t, err)
+	}
+	for _, path := range []string{"/healthz", "/nowhere", "/metrics"} {
+		conn := dial()
+		for n := range requests {
+			ask(conn, uint32(2*n+1), "\x82\x87\x04"+string(rune(len(path)))+path+"\x01\x01x") // GET, https, path, authority
+		}
+		for ended := 0; ended < requests; {
+			var head [9]byte
+			_, err := io.ReadFull(conn, head[:])
+			require.NoError(t, err, "%s: %d requests were ended", path, ended)
+			_, err = io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(head[:])>>8))
+			require.NoError(t, err)
+			if head[3] == 3 { // RST_STREAM
+				ended++
+			}
+		}
+		require.NoError(t, conn.Close())
+	}
+	// Here it is the answers to pings that are not taken.
+	conn := dial()
+	pings := bytes.Repeat([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, 1000)
+	var err error
+	for err == nil {
+		_, err = conn.Write(pings)
+	}
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 // A new certificate is shown to who comes next, and nobody who is there

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -31,6 +32,11 @@ func (c Cursor) Append(b []byte) []byte {
 	b = strconv.AppendInt(b, c.Epoch, 10)
 	b = append(b, '-')
 	return strconv.AppendInt(b, c.Position, 10)
+}
+
+// Compare orders cursors by epoch, then by position, as a reader meets them.
+func (c Cursor) Compare(o Cursor) int {
+	return cmp.Or(cmp.Compare(c.Epoch, o.Epoch), cmp.Compare(c.Position, o.Position))
 }
 
 // MarshalText makes a Cursor a JSON string.

@@ -11,6 +11,7 @@ import (
 const (
 	MaxStream        = 200 // characters
 	MaxCorrelationID = 128 // characters
+	MaxConsumer      = 100 // characters
 	maxNamespace     = 63  // characters after the slash
 	maxRoomID        = 64
 )
@@ -96,6 +97,21 @@ func printable(s string, limit int) bool {
 	}
 	for _, r := range s {
 		if unicode.IsControl(r) || r == utf8.RuneError {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidConsumer reports whether s can be the name of a consumer: 1 to 100 letters,
+// digits and . _ : @ / | + - characters.
+func ValidConsumer(s string) bool {
+	if s == "" || len(s) > MaxConsumer {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !strings.ContainsRune("._:@/|+-", rune(c)) && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
 			return false
 		}
 	}

@@ -18,7 +18,10 @@ const (
 )
 
 // SystemTypes are the types of the namespace System.
-var SystemTypes = []string{redacted, tokensRevoked, disconnected, "outboxRetried", "outboxDiscarded", "epochOpened"}
+var SystemTypes = []string{
+	redacted, tokensRevoked, disconnected, "outboxRetried", "outboxDiscarded", "epochOpened",
+	"consumerLagging", "consumerErased",
+}
 
 // Redacts returns the position of the event whose data were replaced, if e is the
 // event that tells of it. Its CausationID is that event's ID.

@@ -83,7 +83,7 @@ func (l *Log) OpenEpoch(ctx context.Context, reason, actor string) (event.Epoch,
 	}
 	number, err := l.sql.EpochNew(ctx, l.pool, db.EpochNewParams{Reason: reason, Actor: actor})
 	if err != nil {
-		return event.Epoch{}, explainOrder("opening an epoch", err)
+		return event.Epoch{}, ExplainOrder("opening an epoch", err)
 	}
 	list, err := l.Epochs(ctx)
 	if err != nil {

@@ -50,6 +50,11 @@ func (l *Log) turn(ctx context.Context, tenant string, fn func() error) error {
 	return fn()
 }
 
+// Share calls fn with connections of the log's, when it is the tenant's turn.
+func (l *Log) Share(ctx context.Context, tenant string, fn func(db.DBTX) error) error {
+	return l.turn(ctx, tenant, func() error { return fn(l.pool) })
+}
+
 // Bounds reads the bounds from the database.
 func (l *Log) Bounds(ctx context.Context) (event.Bounds, error) {
 	b, err := l.sql.LogBounds(ctx, l.pool)

@@ -68,7 +68,7 @@ type Settlement struct {
 func (l *Log) RetryRejected(ctx context.Context, s Settlement) ([]int64, error) {
 	done, err := l.sql.RejectedRetry(ctx, l.pool, db.RejectedRetryParams{Ids: s.Rows, Reason: orAbsent(s.Reason), Actor: s.Actor})
 	if err != nil {
-		return nil, explainOrder("putting rejected rows back into the outbox", err)
+		return nil, ExplainOrder("putting rejected rows back into the outbox", err)
 	}
 	return done, nil
 }
@@ -77,7 +77,7 @@ func (l *Log) RetryRejected(ctx context.Context, s Settlement) ([]int64, error) 
 func (l *Log) DiscardRejected(ctx context.Context, s Settlement) ([]int64, error) {
 	done, err := l.sql.RejectedDiscard(ctx, l.pool, db.RejectedDiscardParams{Ids: s.Rows, Reason: orAbsent(s.Reason), Actor: s.Actor})
 	if err != nil {
-		return nil, explainOrder("throwing rejected rows away", err)
+		return nil, ExplainOrder("throwing rejected rows away", err)
 	}
 	return done, nil
 }

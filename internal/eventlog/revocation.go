@@ -64,7 +64,7 @@ func (l *Log) Revoke(ctx context.Context, r Revocation) (before time.Time, _ Tol
 		Reason: orAbsent(r.Reason), Actor: r.Actor,
 	})
 	if err != nil {
-		return time.Time{}, Told{}, explainOrder("revoking tokens", err)
+		return time.Time{}, Told{}, ExplainOrder("revoking tokens", err)
 	}
 	return row.Before, Told{Cursor: event.Cursor{Epoch: row.Epoch, Position: row.Position}, RecordedAt: row.RecordedAt}, nil
 }
@@ -77,13 +77,13 @@ func (l *Log) Disconnect(ctx context.Context, o Order, session string) (Told, er
 		Reason: orAbsent(o.Reason), Actor: o.Actor,
 	})
 	if err != nil {
-		return Told{}, explainOrder("disconnecting sessions", err)
+		return Told{}, ExplainOrder("disconnecting sessions", err)
 	}
 	return Told{Cursor: event.Cursor{Epoch: row.Epoch, Position: row.Position}, RecordedAt: row.RecordedAt}, nil
 }
 
-// explainOrder leaves what the log's functions say of an order to who gave it.
-func explainOrder(doing string, err error) error {
+// ExplainOrder leaves what the log's functions say of an order to who gave it.
+func ExplainOrder(doing string, err error) error {
 	const invalidParameter, tooLarge = "TR015", "TR018"
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code {

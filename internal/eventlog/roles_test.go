@@ -52,6 +52,7 @@ func TestRoles_Access(t *testing.T) {
 		"events_N": nobody, // the log is read through its parent
 		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log, "requests": log,
 		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
+		"instances": "writer SELECT", "consumers": "writer SELECT", "consumer_acks": "writer SELECT", "consumer_states": "writer SELECT",
 		"recent_ids": nobody, "recent_ids_0": nobody, "recent_ids_1": nobody,
 		"positions": nobody, "outbox_id_seq": nobody,
 
@@ -63,6 +64,9 @@ func TestRoles_Access(t *testing.T) {
 		"outbox_settle()": "writer EXECUTE", "outbox_retry()": "writer EXECUTE", "outbox_discard()": "writer EXECUTE",
 		"outbox_horizon()": "writer EXECUTE", "epoch_new()": "writer EXECUTE",
 		"revoke_tokens()": "writer EXECUTE", "forget_revocations()": "writer EXECUTE", "disconnect_sessions()": "writer EXECUTE",
+		"instance_join()": "writer EXECUTE", "instance_beat()": "writer EXECUTE", "instance_leave()": "writer EXECUTE",
+		"consumer_claim()": "writer EXECUTE", "consumer_flush()": "writer EXECUTE", "consumer_lag()": "writer EXECUTE",
+		"consumers_lagging()": "writer EXECUTE", "consumer_acks_forget()": "writer EXECUTE", "consumer_erase()": "writer EXECUTE",
 		"redact()": nobody, "tell()": nobody, "tell_rows()": nobody,
 		"reply_met()": nobody, "first_answer()": nobody, "backfill_requests()": nobody, "judge_answers()": nobody,
 		"epoch_identity()": nobody, "epoch_begin()": nobody, "epoch_now()": nobody, "refuse_change()": nobody,
@@ -136,7 +140,8 @@ func TestRoles_Writer(t *testing.T) {
 	tables := r.relations(t, "rp")
 	require.Subset(t, tables, []string{
 		"events", "events_1", "events_6", "events_21", "streams", "recent_ids_0", "recent_ids_1",
-		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "requests", "schema_migrations",
+		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "schema_migrations",
+		"requests", "instances", "consumers", "consumer_acks",
 	})
 	forbidden := []string{
 		"SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.tell('c1', 'tokensRevoked', NULL, 'actor', '{}')",

@@ -1,13 +1,13 @@
 package limit
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -39,19 +39,24 @@ func MaxConnections(database int) (int, error) {
 }
 
 // Listener counts the connections that are open. From three quarters of the limit
-// on, each that comes ends the one that has been idle for longest: who says nothing
-// keeps nobody out.
+// on, each that comes ends one that waits for a request, and no address gets more
+// than half of what the others leave: who says nothing keeps nobody out, and nobody
+// takes all.
 type Listener struct {
 	*net.TCPListener
 	limits *Limits
 	most   int64
+	proxy  func(netip.Addr) bool
 	open   atomic.Int64
-	idle   idlers
+	peers  peers
 }
 
-// Listen counts the connections of a listener, of which there may be so many.
-func (l *Limits) Listen(listener *net.TCPListener, most int) *Listener {
-	counted := &Listener{TCPListener: listener, limits: l, most: int64(most)}
+// Listen counts the connections of a listener, of which there may be so many. Those
+// of a proxy are many clients', not one address's.
+func (l *Limits) Listen(listener *net.TCPListener, most int, proxy func(netip.Addr) bool) *Listener {
+	counted := &Listener{
+		TCPListener: listener, limits: l, most: int64(most), proxy: proxy, peers: peers{known: map[netip.Addr]*peer{}},
+	}
 	f := promauto.With(l.config.Metrics)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tailroom_open_connections", Help: "Network connections of clients that are open, whatever they do.",
@@ -69,32 +74,40 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.open.Add(1)
-		if l.crowded() {
-			l.makeRoom()
-		}
-		open := l.open.Load()
-		c := &Conn{TCPConn: tcp, listener: l, over: open > l.most}
-		if c.over {
-			l.limits.Hit(Connections)
-		}
-		if open <= l.most+spare {
+		if c := l.admit(tcp); c != nil {
 			return c, nil
 		}
-		_ = c.Close()
 	}
+}
+
+// admit counts a connection in, or closes it.
+func (l *Listener) admit(tcp *net.TCPConn) *Conn {
+	c := &Conn{TCPConn: tcp, listener: l}
+	address := tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") //nolint:forcetypeassert // of a TCPConn
+	l.peers.enter(c, network(address), l.proxy(address))
+	if open := l.open.Add(1); l.crowded() {
+		if victim := l.peers.victim(c, l.most+spare-open); victim != nil {
+			l.limits.Hit(Connections)
+			_ = victim.Close()
+			if victim == c {
+				return nil
+			}
+		}
+	}
+	open := l.open.Load()
+	if c.over = open > l.most; c.over {
+		l.limits.Hit(Connections)
+	}
+	if open > l.most+spare {
+		_ = c.Close()
+		return nil
+	}
+	l.peers.wait(c, true)
+	return c
 }
 
 // crowded reports whether more than three quarters are taken.
 func (l *Listener) crowded() bool { return 4*l.open.Load() > 3*l.most }
-
-// makeRoom ends the connection that has been idle for longest.
-func (l *Listener) makeRoom() {
-	if c := l.idle.oldest(); c != nil {
-		l.limits.Hit(Connections)
-		_ = c.Close()
-	}
-}
 
 // What a connection does at present, as far as its headers are concerned.
 const (
@@ -109,8 +122,7 @@ type Conn struct {
 	listener *Listener
 	over     bool // it came when there were too many
 	phase    atomic.Int32
-	closed   atomic.Bool
-	place    *list.Element // among the idle ones, guarded by their lock
+	place    place
 }
 
 // Read reads, and counts the header that did not come in time.
@@ -119,7 +131,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	switch {
 	case n > 0:
 		if c.phase.CompareAndSwap(idle, inHeader) {
-			c.listener.idle.again(c)
+			c.listener.peers.again(c)
 		}
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.phase.CompareAndSwap(inHeader, inRequest): // once, however often it is asked
 		c.listener.limits.Hit(HeaderTimeout)
@@ -129,8 +141,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Close counts the connection out.
 func (c *Conn) Close() error {
-	c.listener.idle.remove(c)
-	if !c.closed.Swap(true) {
+	if c.listener.peers.leave(c) {
 		c.listener.open.Add(-1)
 	}
 	return c.TCPConn.Close()
@@ -145,13 +156,11 @@ func (l *Limits) ConnState(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive, http.StateHijacked:
 		c.phase.Store(inRequest)
-		c.listener.idle.remove(c)
+		c.listener.peers.busy(c)
 	case http.StateIdle:
 		c.phase.Store(idle)
-		c.listener.idle.add(c)
-	case http.StateClosed:
-		c.listener.idle.remove(c) // it may have been closed before it was idle
-	case http.StateNew:
+		c.listener.peers.wait(c, false)
+	case http.StateNew, http.StateClosed:
 	}
 }
 

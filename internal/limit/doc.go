@@ -12,5 +12,5 @@
 //	pace.go         Pace: what one WebSocket may send
 //	seats.go        Seat: sessions by company and by address
 //	connections.go  Listener: the open connections; slow headers
-//	idle.go         who has been idle for longest, and goes first
+//	peers.go        whose they are, and who goes first
 package limit

@@ -29,6 +29,7 @@ const (
 	PublishRatePerCompany    Name = "publish_rate_per_company"
 	Flood                    Name = "flood"
 	RevocationsPerCompany    Name = "revocations_per_company"
+	ConsumersPerCompany      Name = "consumers_per_company"
 	SessionsPerCompany       Name = "sessions_per_company"
 	SessionsPerAddress       Name = "sessions_per_address"
 	Connections              Name = "connections"
@@ -41,7 +42,7 @@ const (
 var names = []Name{
 	MessageBytes, EventBytes, GroupEvents, EventRooms, JSONDepth, Rooms, Namespaces,
 	FrameRatePerConnection, FrameRatePerCompany, PublishRatePerConnection, PublishRatePerCompany, Flood,
-	RevocationsPerCompany, SessionsPerCompany, SessionsPerAddress, Connections,
+	RevocationsPerCompany, ConsumersPerCompany, SessionsPerCompany, SessionsPerAddress, Connections,
 	HelloBytes, HelloTimeout, HeaderTimeout, BodyTimeout,
 }
 
@@ -131,16 +132,21 @@ func (l *Limits) Session(company string) (Seat, error) {
 // Address counts a session from an address in: IPv6 addresses count by /64,
 // which is what one customer of a network has. The error is of code rate_limited.
 func (l *Limits) Address(client netip.Addr) (Seat, error) {
-	if client.Is6() {
-		client = netip.PrefixFrom(client, 64).Masked().Addr()
-	}
-	seat, ok := l.addresses.take(client)
+	seat, ok := l.addresses.take(network(client))
 	if ok {
 		return seat, nil
 	}
 	l.Hit(SessionsPerAddress)
 	return nil, problem.New(problem.RateLimited, fmt.Sprintf("this address has %d sessions on this instance, and may not have more",
 		l.config.SessionsPerAddress)).With("limit", l.config.SessionsPerAddress).RetryAfter(sessionRetry)
+}
+
+// network is what an address counts as.
+func network(client netip.Addr) netip.Addr {
+	if client.Is6() {
+		return netip.PrefixFrom(client, 64).Masked().Addr()
+	}
+	return client
 }
 
 func tooFast(detail string, wait time.Duration) *problem.Error {

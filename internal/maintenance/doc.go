@@ -25,5 +25,6 @@
 //	pass.go       what is done every time
 //	sweep.go      what can take long; sealing
 //	retention.go  Policy: what is kept; dropping the rest
+//	consumers.go  who lags behind it is warned of
 //	metrics.go    figures
 package maintenance

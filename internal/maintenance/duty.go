@@ -17,6 +17,7 @@ const (
 	dutyFigures     = "figures"
 	dutySeal        = "seal"
 	dutyRetention   = "retention"
+	dutyConsumers   = "consumers"
 )
 
 // duty is one thing to be done.

@@ -128,6 +128,7 @@ func (k *Keeper) serve(ctx context.Context) error {
 	t := &term{Keeper: k, conn: conn}
 	err = t.run(ctx)
 	k.metrics.leader.Set(0)
+	k.metrics.lagging.Set(0)
 	cancel()
 	t.sweeping.Wait()
 	return err

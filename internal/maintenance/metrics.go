@@ -7,6 +7,7 @@ import (
 
 type metrics struct {
 	ahead, bytes, leader prometheus.Gauge
+	lagging              prometheus.Gauge
 	dropped              prometheus.Counter
 	failures             *prometheus.CounterVec
 }
@@ -23,6 +24,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leader: f.NewGauge(prometheus.GaugeOpts{
 			Name: "tailroom_maintenance_leader", Help: "1 on the instance that leads the maintenance.",
 		}),
+		lagging: f.NewGauge(prometheus.GaugeOpts{
+			Name: "tailroom_consumers_lagging",
+			Help: "Consumers that retention overtakes soon, as the instance that leads the maintenance knows.",
+		}),
 		dropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "tailroom_partitions_dropped_total", Help: "Partitions that retention has dropped.",
 		}),
@@ -30,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tailroom_maintenance_failures_total", Help: "Duties of the maintenance that failed and were tried again.",
 		}, []string{"duty"}),
 	}
-	for _, duty := range []string{dutyPartitions, dutyIDs, dutyRevocations, dutyFigures, dutySeal, dutyRetention} {
+	for _, duty := range []string{dutyPartitions, dutyIDs, dutyRevocations, dutyFigures, dutySeal, dutyRetention, dutyConsumers} {
 		m.failures.WithLabelValues(duty)
 	}
 	return m

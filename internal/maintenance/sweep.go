@@ -50,7 +50,7 @@ func (k *Keeper) sweep(ctx context.Context) error {
 	defer hangUp(ctx, conn)
 	var duties []duty
 	if k.keep != (Policy{}) {
-		duties = append(duties, duty{dutyRetention, k.retain})
+		duties = append(duties, duty{dutyConsumers, k.warnConsumers}, duty{dutyRetention, k.retain})
 	}
 	return k.perform(ctx, conn, append(duties, duty{dutySeal, k.seal})...)
 }

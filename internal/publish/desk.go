@@ -90,6 +90,9 @@ func (d *Desk) submit(grant access.Grant, source any, events int, judge func() (
 	if err := d.Good(grant); err != nil {
 		return nil, d.refuse(err)
 	}
+	if err := d.conceivable(grant, events); err != nil {
+		return nil, d.refuse(err)
+	}
 	// Before they are judged, which is work. Without a company in the grant, only
 	// the events tell whose they are.
 	if grant.Tenant != "" {
@@ -123,6 +126,22 @@ func (d *Desk) Good(grant access.Grant) error {
 	return nil
 }
 
+// conceivable refuses what nobody with this grant could publish, whatever the
+// events are: such attempts do not count, or one who may not publish could use up
+// the rate of all his company.
+func (d *Desk) conceivable(grant access.Grant, events int) error {
+	switch publishers := access.Publishers(); {
+	case !slices.Contains(publishers, grant.Role):
+		return problem.New(problem.Forbidden, "the role "+string(grant.Role)+" publishes nothing").With("allowed", publishers)
+	case events == 0:
+		return invalid("", "there are no events")
+	case events > MaxGroup:
+		d.limits.Hit(limit.GroupEvents)
+		return problem.New(problem.TooLarge, fmt.Sprintf("a group holds at most %d events", MaxGroup)).With("limit", MaxGroup)
+	}
+	return nil
+}
+
 // Wait returns the receipts of the group, in the order of its events.
 func (p *Pending) Wait(ctx context.Context) ([]event.Receipt, error) {
 	receipts, err := p.ticket.Wait(ctx)
@@ -144,13 +163,6 @@ func (d *Desk) refuse(err error) error {
 
 // drafts judges every event of a group and the group as such.
 func (d *Desk) drafts(grant access.Grant, events []json.RawMessage) ([]event.Draft, error) {
-	if len(events) == 0 {
-		return nil, invalid("", "there are no events")
-	}
-	if len(events) > MaxGroup {
-		d.limits.Hit(limit.GroupEvents)
-		return nil, problem.New(problem.TooLarge, fmt.Sprintf("a group holds at most %d events", MaxGroup)).With("limit", MaxGroup)
-	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	drafts := make([]event.Draft, len(events))
 	for i, raw := range events {

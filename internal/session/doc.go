@@ -17,6 +17,7 @@
 //	session.go       Session: the loop
 //	mailbox.go       how other goroutines reach it
 //	start.go         where a session begins
+//	consumer.go      a session whose acknowledged cursor the server keeps
 //	frame.go         Frame, Sink: what a session says to its transport
 //	subscription.go  which topics are followed
 //	reason.go        why a session ends: the table of close codes

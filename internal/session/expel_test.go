@@ -178,6 +178,49 @@ func TestRegistry_RenewedMeanwhile(t *testing.T) {
 	})
 }
 
+// A session that is stuck in a write reads no letters: its sink learns at once when it
+// is over, and also that it is not, after all.
+func TestSession_TellsItsSinkWhenItEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(prometheus.NewRegistry())
+		g := enter(t, r, "1", of("9", "a"))
+		renew := func(d time.Duration) {
+			grant := of("9", "a")
+			grant.Expires = time.Now().Add(d)
+			g.Do(func() error { g.Renew(grant); return nil })
+		}
+		require.Equal(t, time.Hour, g.endsIn())
+		renew(2 * time.Hour)
+		require.Equal(t, 2*time.Hour, g.endsIn())
+
+		block := make(chan struct{})
+		g.sink.mu.Lock()
+		g.sink.block = block
+		g.sink.mu.Unlock()
+		g.feed.append("branch:b1")
+		meant := false
+		g.Expel(Disconnected, func(*Session) bool { return meant })
+		g.Expel(Disconnected, func(*Session) bool { return meant })
+		require.Zero(t, g.endsIn())
+		g.stays(t)
+		block <- struct{}{}
+		synctest.Wait()
+		require.Equal(t, 2*time.Hour, g.endsIn())
+
+		g.Leave(time.Minute)
+		g.Leave(time.Second)
+		block <- struct{}{}
+		synctest.Wait()
+		require.Equal(t, time.Minute, g.endsIn())
+		renew(time.Hour)
+		require.Equal(t, time.Minute, g.endsIn())
+		renew(time.Second)
+		require.Equal(t, time.Second, g.endsIn())
+		close(block)
+	})
+}
+
 func TestRegistry_Disconnect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

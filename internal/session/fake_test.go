@@ -135,6 +135,20 @@ type sink struct {
 	last  *Frame
 	fail  map[string]error // by the first letters of the word
 	block chan struct{}    // when not nil, Send waits for it
+	end   time.Time        // as EndBy has it
+}
+
+func (s *sink) EndBy(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = t
+}
+
+// endsIn is when the session is over, as the sink knows.
+func (s *sink) endsIn() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Until(s.end)
 }
 
 func (s *sink) Send(f *Frame) error {

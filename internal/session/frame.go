@@ -45,6 +45,10 @@ type Sink interface {
 	// Heartbeat is called every heartbeat interval, to show that the line is
 	// alive and to find out whether it is.
 	Heartbeat() error
+	// EndBy says when the session is over, as of now. A write that is under way then, or
+	// comes later, is given one write timeout, however the peer takes it. Any goroutine
+	// may call it while the session is known to its Registry.
+	EndBy(t time.Time)
 }
 
 // Feed is where a session reads from: the hub's Reader.

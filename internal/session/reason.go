@@ -24,6 +24,7 @@ var (
 	TokenRevoked    = Reason{4101, "token_revoked"}
 	Forbidden       = Reason{4102, "forbidden"}
 	InvalidMessage  = Reason{4103, "invalid_message"}
+	Replaced        = Reason{4104, "replaced"}     // by a newer session of the same consumer
 	Disconnected    = Reason{4105, "disconnected"} // by an operator
 	CursorInvalid   = Reason{4106, "cursor_invalid"}
 )
@@ -31,7 +32,7 @@ var (
 // reasons are those that a session can end with.
 var reasons = []Reason{
 	Gone, Draining, TooLarge, Internal, Overloaded, Slow, HeartbeatMissed, TokenExpired, MessageTimeout, TokenRevoked,
-	InvalidMessage, Disconnected,
+	InvalidMessage, Replaced, Disconnected,
 }
 
 // Error makes a Reason an error, so that a Sink can end its session with one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,8 +52,10 @@ type Session struct {
 	feed      Feed // while Run runs
 	mailbox   mailbox
 	places    places // the Registry's
+	claim     Claim  // nil: it is no consumer
 
 	cursor   event.Cursor // everything up to here was sent
+	newest   event.Cursor // of the last event that was
 	said     event.Cursor // the cursor the client knows
 	live     bool         // the client was told that it is caught up
 	degraded bool         // the client was told that the log is away
@@ -67,6 +70,10 @@ type Session struct {
 	rung    atomic.Bool
 	done    chan struct{}
 	frame   Frame
+
+	ending     sync.Mutex // guards what the sink knows of the end
+	expulsions int        // that wait in the mailbox
+	leaving    time.Time  // zero: no drain
 }
 
 // New returns a Session that is subscribed to list. The error is a
@@ -89,6 +96,7 @@ func New(c Config, list []Subscription) (*Session, error) {
 // once for each end.
 func (s *Session) hold(grant access.Grant) {
 	known := s.grant.Swap(&grant)
+	s.bound(func() {})
 	if known != nil && known.Expires.Equal(grant.Expires) {
 		return
 	}
@@ -97,6 +105,22 @@ func (s *Session) hold(grant access.Grant) {
 		begin = time.Now()
 	}
 	s.warnAt = grant.Expires.Add(-min(warning, grant.Expires.Sub(begin)/shortLived))
+}
+
+// bound changes when the session ends and tells the sink: a session that is stuck in a
+// write reads no letter and no clock.
+func (s *Session) bound(change func()) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	change()
+	end := s.grant.Load().Expires
+	if !s.leaving.IsZero() && s.leaving.Before(end) {
+		end = s.leaving
+	}
+	if now := time.Now(); s.expulsions > 0 && now.Before(end) {
+		end = now
+	}
+	s.sink.EndBy(end)
 }
 
 // ID is what operators call the session. Any goroutine may ask.
@@ -140,7 +164,11 @@ func (s *Session) Renew(grant access.Grant) {
 
 func (s *Session) follow(subs subscriptions) {
 	s.subs = subs
-	s.feed.Follow(subs.topics(s.Grant()))
+	topics := subs.topics(s.Grant())
+	s.feed.Follow(topics)
+	if s.claim != nil {
+		s.claim.Follow(topics)
+	}
 }
 
 // Do runs fn in the session's goroutine, between two batches, and returns when
@@ -160,6 +188,12 @@ func (s *Session) Do(fn func() error) {
 // Leave asks the session to say goodbye and to end after a delay. It does not
 // wait; a second call changes nothing.
 func (s *Session) Leave(delay time.Duration) {
+	at := time.Now().Add(delay)
+	s.bound(func() {
+		if s.leaving.IsZero() {
+			s.leaving = at
+		}
+	})
 	s.mailbox.post(func() error {
 		if !s.leaveAt.IsZero() {
 			return nil
@@ -172,8 +206,10 @@ func (s *Session) Leave(delay time.Duration) {
 // Expel asks the session to end at once for a reason, if it is meant when it comes
 // to look: its token may have been renewed by then. It does not wait.
 func (s *Session) Expel(reason Reason, meant func(*Session) bool) {
+	s.bound(func() { s.expulsions++ })
 	s.mailbox.post(func() error {
 		if !meant(s) {
+			s.bound(func() { s.expulsions-- })
 			return nil
 		}
 		if err := s.send(Frame{Kind: GoAway, Text: reason.Name, Cursor: s.cursor}); err != nil {
@@ -187,6 +223,7 @@ func (s *Session) Expel(reason Reason, meant func(*Session) bool) {
 // asked to leave or expelled, or ctx ends, and returns why.
 func (s *Session) Run(ctx context.Context) Reason {
 	defer close(s.done)
+	defer s.Release()
 	defer s.mailbox.close()
 	s.feed = s.open(s.subs.topics(s.Grant()), s.mailbox.wake)
 	defer s.feed.Close()
@@ -270,6 +307,7 @@ func (s *Session) read(ctx context.Context) (more bool, err error) {
 		if err := s.send(Frame{Kind: Events, Entries: b.Entries, Cursor: b.Next}); err != nil {
 			return false, err
 		}
+		s.newest = b.Entries[len(b.Entries)-1].Cursor
 	}
 	s.cursor = b.Next
 	switch {

@@ -1,7 +1,6 @@
 // What a real browser lets pages do: Chromium, on pages of other origins than
 // the server's. To it 127.0.0.1 and localhost are two sites, both trustworthy.
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { after, before, test } from 'node:test'
 import { api } from './lib/api.js'
 import { startBrowser, startPage } from './lib/browser.js'
@@ -97,11 +96,11 @@ test('a page of an origin that is not listed is refused, whatever it has', { tim
   await page.goto(foreign.origin('localhost'))
   const network = await context.newCDPSession(page) // sees what the page may not
   await network.send('Network.enable')
-  const sent = once(network, 'Network.requestWillBeSentExtraInfo')
-  const came = once(network, 'Network.responseReceivedExtraInfo')
+  const exchange = exchangeOf(network, `${one.url}/v1/stream`)
   assert.equal(await follow(page, one.url), 'closed')
-  assert.match((await sent)[0].headers.Cookie ?? '', /tailroom_ticket=/)
-  assert.equal((await came)[0].statusCode, 403)
+  const { sent, came } = await exchange
+  assert.match(sent.headers.Cookie ?? '', /tailroom_ticket=/)
+  assert.equal(came.statusCode, 403)
 
   const refused = await page.evaluate(async ({ url, token }) => {
     const headers = { Authorization: `Bearer ${token}` }
@@ -168,6 +167,26 @@ function talk(page, url) {
       if (message.type === 'live') resolve('live')
     }
   }), { url, token })
+}
+
+/**
+ * The headers that the next request to an address was sent with, and what came
+ * back. A page makes others of its own accord (its icon), and the parts of one
+ * request are reported in any order: so all are kept, by the request's id.
+ */
+function exchangeOf(network, address) {
+  const sent = new Map()
+  const came = new Map()
+  return new Promise((resolve) => {
+    let id
+    const look = () => { if (sent.has(id) && came.has(id)) resolve({ sent: sent.get(id), came: came.get(id) }) }
+    network.on('Network.requestWillBeSent', ({ requestId, request }) => {
+      if (request.url.startsWith(address)) id ??= requestId
+      look()
+    })
+    network.on('Network.requestWillBeSentExtraInfo', (part) => { sent.set(part.requestId, part); look() })
+    network.on('Network.responseReceivedExtraInfo', (part) => { came.set(part.requestId, part); look() })
+  })
 }
 
 /** Waits until the page has received so many events. */

@@ -34,6 +34,15 @@ var marker = []byte(`{"cursor":"`)
 // Dial connects to the instance at url and says hello with a subscription,
 // given as the JSON of the list. It returns when the welcome has come.
 func Dial(ctx context.Context, url, token, cursor, subscribe string) (*Socket, error) {
+	return dial(ctx, url, fmt.Sprintf(`{"type":"hello","token":%q,"cursor":%q,"subscribe":%s}`, token, cursor, subscribe))
+}
+
+// DialConsumer is Dial for a consumer, which brings no cursor.
+func DialConsumer(ctx context.Context, url, token, consumer, subscribe string) (*Socket, error) {
+	return dial(ctx, url, fmt.Sprintf(`{"type":"hello","token":%q,"consumer":%q,"subscribe":%s}`, token, consumer, subscribe))
+}
+
+func dial(ctx context.Context, url, hello string) (*Socket, error) {
 	address := strings.TrimPrefix(url, "http://")
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
@@ -41,7 +50,6 @@ func Dial(ctx context.Context, url, token, cursor, subscribe string) (*Socket, e
 		return nil, err
 	}
 	s := &Socket{conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}
-	hello := fmt.Sprintf(`{"type":"hello","token":%q,"cursor":%q,"subscribe":%s}`, token, cursor, subscribe)
 	request := "GET /v1/ws HTTP/1.1\r\nHost: " + address + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tailroom.v1\r\n\r\n"
 	if _, err := conn.Write([]byte(request)); err != nil {

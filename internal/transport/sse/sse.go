@@ -35,8 +35,8 @@ const (
 	// minRetry is the least a browser is told to wait before it comes back, and
 	// as much again is drawn by lot.
 	minRetry = time.Second
-	// writeSlice is how much is written under one deadline.
-	writeSlice = 16 << 10
+	// keepBuffer is the capacity above which a buffer is not kept.
+	keepBuffer = 16 << 10
 )
 
 // Config is what a Handler needs.
@@ -54,7 +54,8 @@ type Config struct {
 	Metrics      prometheus.Registerer
 }
 
-// Handler serves GET /v1/stream.
+// Handler serves GET /v1/stream. The ResponseWriter sees to it that each write is
+// taken in time.
 type Handler struct {
 	Config
 	events prometheus.Counter
@@ -77,7 +78,7 @@ func New(c Config) *Handler {
 
 // ServeHTTP streams until the client leaves or the session ends.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s := &stream{handler: h, w: w, control: http.NewResponseController(w), multiplexed: r.ProtoMajor >= 2}
+	s := &stream{handler: h, w: w, control: http.NewResponseController(w)}
 	remote := h.Client(r)
 	address, err := h.Limits.Address(remote)
 	if err != nil {
@@ -160,9 +161,6 @@ type stream struct {
 	company limit.Seat
 	given   event.Cursor // the id the client has
 	buf     []byte
-	// multiplexed: HTTP/2, where a deadline that passes ends the stream, also
-	// when nothing is being written.
-	multiplexed bool
 }
 
 // Send writes a session's frame.
@@ -173,7 +171,7 @@ func (s *stream) Send(f *session.Frame) error {
 	}
 	s.handler.events.Add(float64(len(f.Entries)))
 	s.handler.bytes.Add(float64(len(s.buf)))
-	if cap(s.buf) > writeSlice {
+	if cap(s.buf) > keepBuffer {
 		s.buf = nil // a replay's buffer is not kept by who is idle
 	}
 	return nil
@@ -181,6 +179,9 @@ func (s *stream) Send(f *session.Frame) error {
 
 // Heartbeat writes a comment; a line that is dead fails it in time.
 func (s *stream) Heartbeat() error { return s.write([]byte(":\n\n")) }
+
+// EndBy leaves one write timeout from then on.
+func (s *stream) EndBy(t time.Time) { _ = s.control.SetWriteDeadline(t.Add(s.handler.WriteTimeout)) }
 
 func (s *stream) append(b []byte, f *session.Frame) []byte {
 	switch f.Kind {
@@ -233,27 +234,15 @@ func appendControl(b []byte, name string, data map[string]any) []byte {
 	return append(b, "\n\n"...)
 }
 
-// write writes and flushes, a slice at a time, each within the write timeout. It
-// fails with session.Slow when the peer did not take a slice in that time.
+// write writes and flushes. It fails with session.Slow when the peer did not take it
+// in time.
 func (s *stream) write(b []byte) error {
-	err := s.writeSlices(b)
+	_, err := s.w.Write(b)
+	if err == nil {
+		err = s.control.Flush()
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return session.Slow
 	}
 	return err
-}
-
-func (s *stream) writeSlices(b []byte) error {
-	for part := range slices.Chunk(b, writeSlice) {
-		if err := s.control.SetWriteDeadline(time.Now().Add(s.handler.WriteTimeout)); err != nil {
-			return err
-		}
-		if _, err := s.w.Write(part); err != nil {
-			return err
-		}
-	}
-	if err := s.control.Flush(); err != nil || !s.multiplexed {
-		return err
-	}
-	return s.control.SetWriteDeadline(time.Time{})
 }

@@ -316,6 +316,27 @@ func TestStream_SlowReader(t *testing.T) {
 	}
 }
 
+// A reader that takes a little now and then is never slow; an operator gets rid of it all
+// the same.
+func TestStream_SlowReaderThatIsDisconnected(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=6s", "TAILROOM_MAX_EVENT_BYTES=8MiB", "TAILROOM_MAX_MESSAGE_BYTES=16MiB")[0]
+	conn, err := apptest.Dial(t.Context(), "tcp", strings.TrimPrefix(i.URL, "http://"))
+	require.NoError(t, err)
+	_, err = io.WriteString(conn, "GET /v1/stream HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer "+apptest.Token(t, access.Web, "c1")+"\r\n\r\n")
+	require.NoError(t, err)
+	const sessions = `tailroom_connections{role="web",transport="sse"}`
+	i.AwaitMetric(t, sessions, 1)
+	i.Publish(t, apptest.Token(t, access.Service, "c1"), alert(strings.Repeat("x", 7<<20)))
+	apptest.Trickle(t, conn, 62<<10)
+	<-time.After(2 * time.Second)
+	require.EqualValues(t, 1, i.Metric(t, sessions), "it was slow")
+	answer := i.Do(t, http.MethodPost, "/v1/disconnections", apptest.Token(t, access.Admin, "c1"), `{"subject":"test-web"}`)
+	require.Equal(t, http.StatusCreated, answer.Status)
+	i.AwaitMetric(t, sessions, 0)
+	require.EqualValues(t, 1, i.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`))
+}
+
 // A short query must not become a long list: here thousands of namespaces, each
 // with thousands of rooms.
 func TestStream_ManyNamespacesTimesManyRooms(t *testing.T) { //nolint:paralleltest // it measures what the process allocates

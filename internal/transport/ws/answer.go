@@ -6,6 +6,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
+	"github.com/tailroom/tailroom/internal/session"
 )
 
 // answer does what a message asks for. What it returns is wrong with the
@@ -38,10 +39,10 @@ func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
 	case "hello":
 		return problem.New(problem.InvalidMessage, "there was a hello already: use subscribe and auth")
 	case "ack":
-		return problem.New(problem.InvalidMessage, "only consumers acknowledge, and this session is none")
+		return c.ack(m)
 	default:
 		return problem.New(problem.InvalidMessage, "unknown message type").
-			With("allowed", []string{"subscribe", "unsubscribe", "publish", "request", "auth", "ping"})
+			With("allowed", []string{"subscribe", "unsubscribe", "publish", "request", "ack", "auth", "ping"})
 	}
 }
 
@@ -66,6 +67,21 @@ func (c *conn) follow(m *message) *problem.Error {
 		return nil
 	})
 	return nil
+}
+
+// ack acknowledges what the session has sent. It is not answered.
+func (c *conn) ack(m *message) (refused *problem.Error) {
+	cursor, err := session.ParseAck(m.Cursor)
+	if err != nil {
+		return problem.From(err)
+	}
+	c.session.Do(func() error {
+		if err := c.session.Ack(cursor); err != nil {
+			refused = problem.From(err)
+		}
+		return nil
+	})
+	return refused
 }
 
 // renew puts the session under a new token of the same subject and company.
@@ -94,7 +110,7 @@ func (c *conn) publish(ctx context.Context, m *message) {
 	if c.publishing == nil {
 		c.publishing = make(chan struct{}, maxPublishing)
 	}
-	err := c.pace.Publish(len(m.Events))
+	err := c.pace.Publish(min(len(m.Events), publish.MaxGroup)) // larger ones are refused, and no debt
 	var pending *publish.Pending
 	if err == nil {
 		pending, err = c.handler.Publisher.Submit(c.grant, c, m.Events)

@@ -218,9 +218,6 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(m.Consumer) > 0 && string(m.Consumer) != "null" {
-		return problem.New(problem.InvalidMessage, "this server keeps no consumers yet: bring the cursor").With("path", "consumer")
-	}
 	if grant, err = grant.Name(string(m.CompanyID)); err != nil {
 		return err
 	}
@@ -234,26 +231,42 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	if c.company, err = c.handler.Limits.Session(grant.Tenant); err != nil {
 		return err
 	}
-	begin, err := session.Begin(ctx, c.handler.Log, "cursor", m.Cursor)
-	if err != nil {
-		return err
-	}
 	c.grant, c.subject = grant, grant.Subject
-	c.session, err = session.New(session.Config{
-		ID: uuid.NewString(), Open: c.handler.Open, Sink: c, Grant: grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
-		Start: begin.Cursor, Reset: begin.Reset,
-	}, list)
+	begin, err := c.open(ctx, m, list)
 	if err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.session.ID(), "remote", c.remote,
 		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
 		"client", legible(m.Client.Name), "client_version", legible(m.Client.Version), "cursor", begin.Cursor.String())
-	return c.say(map[string]any{
-		"type": "welcome", "session": c.session.ID(), "instance": c.handler.Instance,
+	err = c.say(map[string]any{
+		"type": "welcome", "session": c.session.ID(), "instance": c.handler.Instance(),
 		"epoch": max(c.handler.Log.Tip().Epoch, 1), "cursor": begin.Cursor, "heartbeatMs": c.handler.Heartbeat.Milliseconds(),
 		"rooms": c.session.Joined(),
 	})
+	if err != nil {
+		c.session.Release()
+	}
+	return err
+}
+
+// open makes the session, at the cursor that the hello brings or at its consumer's.
+// That is the last that can go wrong: a consumer has lost its older session then.
+func (c *conn) open(ctx context.Context, m *message, list []session.Subscription) (begin session.Beginning, err error) {
+	asked := &begin
+	if m.Consumer != nil && m.Cursor == "" {
+		asked = nil
+	} else if begin, err = session.Begin(ctx, c.handler.Log, "cursor", m.Cursor); err != nil {
+		return begin, err
+	}
+	c.session, err = session.New(session.Config{
+		ID: uuid.NewString(), Open: c.handler.Open, Sink: c, Grant: c.grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
+		Start: begin.Cursor, Reset: begin.Reset,
+	}, list)
+	if err != nil || m.Consumer == nil {
+		return begin, err
+	}
+	return c.session.Consume(ctx, c.handler.Log, c.handler.Consumers, *m.Consumer, asked)
 }
 
 // read answers messages until the connection ends.

@@ -46,7 +46,7 @@ type Requester interface {
 
 // Config is what a Handler needs.
 type Config struct {
-	Instance     string
+	Instance     func() string // its name
 	Verify       func(token string) (access.Grant, error)
 	Log          Log
 	Open         session.Opener
@@ -54,6 +54,7 @@ type Config struct {
 	Rules        session.Rules
 	Publisher    Publisher
 	Requester    Requester
+	Consumers    session.Consumers
 	Heartbeat    time.Duration
 	WriteTimeout time.Duration
 	HelloTimeout time.Duration

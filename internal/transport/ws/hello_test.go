@@ -80,7 +80,8 @@ func TestHello_ThatIsNone(t *testing.T) {
 		"garbage for a token":   {hello("a.b.c", ""), "unauthenticated", 4100, "unauthenticated"},
 		"no token, no list":     {`{"type":"hello","ref":"r","token":"a.b.c","subscribe":{}}`, "unauthenticated", 4100, "unauthenticated"},
 		"no token, a consumer":  {hello("a.b.c", `,"consumer":"c"`), "unauthenticated", 4100, "unauthenticated"},
-		"a consumer":            {hello(token, `,"consumer":"c"`), "invalid_message", 4103, "invalid_message"},
+		"a web consumer":        {hello(token, `,"consumer":"c"`), "forbidden", 4102, "forbidden"},
+		"a consumer of a list":  {hello(token, `,"consumer":["c"]`), "invalid_message", 4103, "invalid_message"},
 		"another secret": {
 			hello(sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 40)), claims), ""), "unauthenticated", 4100, "unauthenticated",
 		},

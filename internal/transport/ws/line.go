@@ -45,8 +45,11 @@ type line struct {
 	secure  bool // Conn is TLS
 
 	mu       sync.Mutex
-	deadline time.Time // the one set on Conn
 	finished bool
+
+	lasting  sync.Mutex // guards the deadlines for writing
+	deadline time.Time  // the one set on Conn
+	last     time.Time  // which no other is beyond; zero: none
 
 	patience time.Duration // for the message that is being read
 	within   atomic.Bool   // a message is being read
@@ -216,18 +219,35 @@ func (l *line) write(p []byte) (written int, err error) {
 			return written, err
 		case n == 0 || l.secure:
 			return written, session.Slow
-		default:
-			l.deadline = time.Time{} // it has passed, and bytes flow
 		}
+		// Where a deadline has passed and bytes flow, the next one is as good.
 	}
 }
 
 // extend sets a deadline unless the one that is set is far enough away.
 func (l *line) extend(now time.Time) error {
+	l.lasting.Lock()
+	defer l.lasting.Unlock()
 	if l.deadline.Sub(now) >= l.timeout {
 		return nil
 	}
+	return l.renew(now)
+}
+
+// endBy lets no write last for longer than a timeout after a time, though bytes flow.
+func (l *line) endBy(t time.Time) {
+	l.lasting.Lock()
+	defer l.lasting.Unlock()
+	l.last = t.Add(l.timeout)
+	_ = l.renew(time.Now()) // a connection that is closed fails the write as well
+}
+
+// renew is for who holds lasting.
+func (l *line) renew(now time.Time) error {
 	l.deadline = now.Add(2 * l.timeout)
+	if !l.last.IsZero() && l.last.Before(l.deadline) {
+		l.deadline = l.last
+	}
 	return l.SetWriteDeadline(l.deadline)
 }
 

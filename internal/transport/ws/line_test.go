@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -227,6 +228,24 @@ func (f frame) follows(t testing.TB, next int64) int64 {
 		next++
 	}
 	return next
+}
+
+// A client that takes a little now and then is never slow; an operator gets rid of it all
+// the same.
+func TestSlow_ClientThatIsDisconnected(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=6s", "TAILROOM_MAX_EVENT_BYTES=8MiB", "TAILROOM_MAX_MESSAGE_BYTES=16MiB")[0]
+	r := helloRaw(t, i, apptest.Token(t, access.Web, "c1", "b1"), "/orders")
+	i.Publish(t, apptest.Token(t, access.Service, "c1"), fmt.Sprintf(
+		`{"namespace":"/orders","type":"newOrder","data":{"orderId":"1","branchId":"b1","note":%q}}`, strings.Repeat("x", 7<<20)))
+	apptest.Trickle(t, r.Conn, 62<<10)
+	const sessions = `tailroom_connections{role="web",transport="websocket"}`
+	<-time.After(2 * time.Second)
+	require.EqualValues(t, 1, i.Metric(t, sessions), "it was slow")
+	answer := i.Do(t, http.MethodPost, "/v1/disconnections", apptest.Token(t, access.Admin, "c1"), `{"subject":"test-web"}`)
+	require.Equal(t, http.StatusCreated, answer.Status)
+	i.AwaitMetric(t, sessions, 0)
+	require.EqualValues(t, 1, i.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`))
 }
 
 // After the server's close nothing more is said or done.

@@ -32,7 +32,7 @@ type message struct {
 	Subscribe   []subscription         `json:"subscribe"`
 	Unsubscribe []session.Subscription `json:"unsubscribe"`
 	Events      []json.RawMessage      `json:"events"`
-	Consumer    json.RawMessage        `json:"consumer"`
+	Consumer    *string                `json:"consumer"` // null is none
 	Client      struct {
 		Name    string `json:"name"`
 		Version string `json:"version"`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/session"
@@ -51,6 +52,9 @@ func (c *conn) Heartbeat() error {
 	}
 	return c.line.send(appendHeader(nil, opPing, false, 0))
 }
+
+// EndBy leaves one write timeout from then on.
+func (c *conn) EndBy(t time.Time) { c.line.endBy(t) }
 
 func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 	switch f.Kind {

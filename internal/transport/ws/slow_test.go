@@ -57,6 +57,48 @@ func TestLine_IsNotSlowWhileBytesAreTaken(t *testing.T) {
 	})
 }
 
+// Who takes a byte now and then is not slow, and yet must not hold on for ever: when his
+// session is over, he has one timeout left. If it is not over after all, all is as before.
+func TestLine_EndsThoughBytesAreTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Second
+		l, peer := newLine(t, timeout)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				<-time.After(timeout * 9 / 10)
+				if _, err := io.CopyN(io.Discard, peer, 1); err != nil {
+					return
+				}
+			}
+		}()
+		since := time.Now()
+		l.endBy(since.Add(time.Hour))
+		require.NoError(t, l.send(make([]byte, 50)))
+		require.Greater(t, time.Since(since), 40*timeout)
+
+		sent := make(chan error)
+		go func() { sent <- l.send(make([]byte, 100)) }()
+		<-time.After(10 * timeout)
+		l.endBy(time.Now())
+		<-time.After(timeout / 2)
+		l.endBy(since.Add(time.Hour))
+		require.NoError(t, <-sent)
+
+		go func() { sent <- l.send(make([]byte, 100)) }()
+		<-time.After(10 * timeout)
+		since = time.Now()
+		l.endBy(since)
+		require.ErrorIs(t, <-sent, session.Slow)
+		require.Equal(t, timeout, time.Since(since))
+		require.ErrorIs(t, l.send([]byte("x")), session.Slow)
+		require.NoError(t, peer.Close())
+		<-done
+	})
+}
+
 // A deadline that is left of an earlier write must not cut a later one short.
 func TestLine_EveryWriteHasAWholeTimeout(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,11 @@
+-- The instances that run.
+
+-- name: InstanceJoin :one
+-- Null when it has joined; otherwise when the one that has the name was last seen.
+SELECT coalesce(tailroom.instance_join(@incarnation::uuid, @name::text, sqlc.narg('silent')::timestamptz), '0001-01-01 00:00:00Z')::timestamptz AS held;
+
+-- name: InstanceBeat :one
+SELECT tailroom.instance_beat(@incarnation::uuid)::bigint;
+
+-- name: InstanceLeave :exec
+SELECT tailroom.instance_leave(@incarnation::uuid);
