@@ -54,7 +54,7 @@ func TestStream_IsWhatAnEventSourceReads(t *testing.T) {
 	logged := i.Lines(t, "/v1/events", token)
 	require.Equal(t, "id: 1-1\nevent: newAlert\ndata: "+logged[0]+"\n\n", next(s).Raw)
 	// The id is moved by the event already: a control event carries none.
-	require.Equal(t, "event: tailroom.live\ndata: {\"cursor\":\"1-1\"}\n\n", next(s).Raw)
+	require.Equal(t, "event: tailroom.live\ndata: {\"cursor\":\"1-1\",\"heartbeatMs\":300}\n\n", next(s).Raw)
 
 	i.Publish(t, service, `{"namespace":"/printing-ws","type":"printer:test","rooms":["branch:b1"],"data":{"printerId":"a\nb\r\n\u2028c","text":"data: id: \n\n"}}`)
 	b := next(s)
