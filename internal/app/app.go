@@ -194,8 +194,9 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
 		Catalog: types, Publisher: desk, History: eventlog.NewShared(a.queries), Locator: a.hub, Operator: operator{a},
-		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout, MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
-		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
+		Health: a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout, MaxRooms: c.MaxRooms,
+		Limits: limits, Stream: stream, Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
