@@ -18,7 +18,7 @@ import (
 // them slowly gets all of them.
 func TestUnread(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=500ms")[0]
+	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=2s")[0]
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
 	large := `{"namespace":"/availability","type":"newAlert","data":{"message":"` + strings.Repeat("x", 200<<10) + `"}}`
 	for range 40 { // more than all buffers on the way hold

@@ -122,11 +122,11 @@ func TestTLS(t *testing.T) {
 // longer than a write may take.
 func TestTLS_StreamsOutliveTheirDeadlines(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t, "TAILROOM_HEARTBEAT=1s", "TAILROOM_WRITE_TIMEOUT=500ms")
+	s := startSecured(t, "TAILROOM_HEARTBEAT=1500ms", "TAILROOM_WRITE_TIMEOUT=1s")
 	service, web := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
 	for _, i := range []*apptest.Instance{s.Instance, s.one} {
 		stream := i.Stream(t, web, "")
-		for beats := 0; beats < 5; {
+		for beats := 0; beats < 3; {
 			block, err := stream.Next(t)
 			require.NoError(t, err)
 			if block.Raw == ":\n\n" {
@@ -145,7 +145,7 @@ func TestTLS_StreamsOutliveTheirDeadlines(t *testing.T) {
 // Who does not read is cut for being slow, whatever it connects with.
 func TestTLS_SlowReaders(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=300ms", "TAILROOM_MAX_EVENT_BYTES=1MiB")
+	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=500ms", "TAILROOM_MAX_EVENT_BYTES=1MiB")
 	service, web := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
 	s.Stream(t, web, "")
 	s.one.Stream(t, web, "")
@@ -163,7 +163,7 @@ func TestTLS_SlowReaders(t *testing.T) {
 func TestTLS_AnswersNobodyTakes(t *testing.T) {
 	t.Parallel()
 	const requests = 50
-	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=500ms", "TAILROOM_HEADER_TIMEOUT=10s")
+	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=2s")
 	dial := func(window uint32) *tls.Conn {
 		conn, err := tls.Dial("tcp", address(t, s.Instance), &tls.Config{
 			RootCAs: s.authority.Pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
