@@ -234,11 +234,12 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		return err
 	}
 	// The time to write is for what the server answers by itself; the handler bounds its
-	// own. With HTTP/2 it is for the connection beside.
+	// own. An HTTP/2 connection that takes nothing goes when its streams have gone.
 	a.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: c.HeaderTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
-		WriteTimeout: c.WriteTimeout, HTTP2: &http.HTTP2Config{WriteByteTimeout: c.WriteTimeout}, DisableGeneralOptionsHandler: true,
-		ConnState: limits.ConnState, ConnContext: limits.ConnContext,
+		WriteTimeout: c.WriteTimeout, HTTP2: &http.HTTP2Config{WriteByteTimeout: 2 * c.WriteTimeout},
+		DisableGeneralOptionsHandler: true,
+		ConnState:                    limits.ConnState, ConnContext: limits.ConnContext,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	if err := a.openTLS(registry); err != nil {
