@@ -164,10 +164,10 @@ func BenchmarkAppendTalks(b *testing.B) {
 				for i := range drafts {
 					drafts[i], answers[i] = benchDraft(), benchDraft()
 					answers[i].CorrelationID = drafts[i].CorrelationID
-					switch {
-					case kind == "answers to nobody":
+					switch kind {
+					case "answers to nobody":
 						drafts[i].MayAnswer, answers[i].MayAnswer = true, true
-					case kind == "requests and answers":
+					case "requests and answers":
 						drafts[i].ReplyBy, drafts[i].Awaits = time.Now(), &event.Awaited{Type: "newOrder", When: []byte(`{"channel":["web","till"]}`)}
 						answers[i].MayAnswer = true
 					}
