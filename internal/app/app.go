@@ -142,7 +142,8 @@ func (a *App) openLog(ctx context.Context, types *catalog.Catalog, registry *pro
 	a.sessions.Revoked = a.revoked.Covers
 	a.waits = request.NewWaits(a.log, registry)
 	a.hub, err = hub.New(ctx, hub.Config{
-		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Seen: a.waits.Seen, Metrics: hub.NewMetrics(registry),
+		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Seen: a.waits.Seen,
+		Metrics: hub.NewMetrics(registry),
 	})
 	if err != nil {
 		return err
