@@ -236,8 +236,12 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	if err != nil {
 		return err
 	}
+	consumer := ""
+	if m.Consumer != nil {
+		consumer = *m.Consumer
+	}
 	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.session.ID(), "remote", c.remote,
-		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
+		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role, "consumer", consumer,
 		"client", legible(m.Client.Name), "client_version", legible(m.Client.Version), "cursor", begin.Cursor.String())
 	err = c.say(map[string]any{
 		"type": "welcome", "session": c.session.ID(), "instance": c.handler.Instance(),
