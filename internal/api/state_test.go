@@ -93,18 +93,18 @@ func TestState(t *testing.T) {
 	require.False(t, page.States[2].Open, "what is closed stays closed")
 
 	for query, want := range map[string][]string{
-		"":                                {"order:1", "order:2", "order:3", "printer:p1"},
-		"open=true":                       {"order:1", "printer:p1"},
-		"open=false":                      {"order:2", "order:3"},
-		"stream=order:":                   {"order:1", "order:2", "order:3"},
-		"stream=order:2":                  {"order:2"},
-		"stream=o%25":                     {},
-		"room=branch:b2":                  {"order:3", "printer:p1"},
-		"room=branch_b2&room=branch:b1":   {"order:1", "order:2", "order:3", "printer:p1"},
-		"room=company:c1":                 {},
-		"namespace=/printing-ws":          {"printer:p1"},
-		"open=false&room=branch:b1":       {"order:2"},
-		"open=true&room=branch:b1":        {"order:1"},
+		"":                                 {"order:1", "order:2", "order:3", "printer:p1"},
+		"open=true":                        {"order:1", "printer:p1"},
+		"open=false":                       {"order:2", "order:3"},
+		"stream=order:":                    {"order:1", "order:2", "order:3"},
+		"stream=order:2":                   {"order:2"},
+		"stream=o%25":                      {},
+		"room=branch:b2":                   {"order:3", "printer:p1"},
+		"room=branch_b2&room=branch:b1":    {"order:1", "order:2", "order:3", "printer:p1"},
+		"room=company:c1":                  {},
+		"namespace=/printing-ws":           {"printer:p1"},
+		"open=false&room=branch:b1":        {"order:2"},
+		"open=true&room=branch:b1":         {"order:1"},
 		"namespace=/orders&stream=printer": {},
 	} {
 		require.Equal(t, want, states(t, i[0], company, query).streams(), query)
