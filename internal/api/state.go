@@ -83,8 +83,8 @@ func (a *api) stateQuery(ctx context.Context, grant access.Grant, v url.Values) 
 		}
 	}
 	if strings.ContainsRune(q.Prefix, 0) || len(q.Prefix) > 4*event.MaxStream {
-		return q, parameter("stream", fmt.Sprintf("stream is how names of streams begin, such as order: or order:1042; they have %d characters at most",
-			event.MaxStream))
+		return q, parameter("stream", fmt.Sprintf(
+			"stream is how names of streams begin, such as order: or order:1042; they have %d characters at most", event.MaxStream))
 	}
 	if q.Rooms, err = a.rooms(grant, v); err != nil {
 		return q, err
@@ -101,7 +101,8 @@ func (a *api) stateQuery(ctx context.Context, grant access.Grant, v url.Values) 
 		return q, parameter("open", "open is true or false").With("allowed", []string{"true", "false"})
 	}
 	if after := v.Get("after"); after != "" {
-		return q, readToken(after, &q)
+		err = readToken(after, &q)
+		return q, err
 	}
 	if asOf := v.Get("asOf"); asOf != "" {
 		q.At, err = a.asOf(ctx, asOf)

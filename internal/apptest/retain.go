@@ -18,7 +18,7 @@ func Retain(t testing.TB, dsn string, floor int64) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	require.NoError(t, err)
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	require.NoError(t, state.Closes(catalog.Default().Closes).RaiseFloor(t.Context(), conn, floor))
 	rows, err := conn.Query(t.Context(), "SELECT name FROM tailroom.partitions WHERE beyond <= $1 + 1 ORDER BY first", floor)
 	require.NoError(t, err)

@@ -93,7 +93,10 @@ func New(c Config, list []Subscription) (*Session, error) {
 		mailbox: newMailbox(), done: make(chan struct{}),
 	}
 	s.hold(c.Grant)
-	return s, s.owe(list)
+	if err := s.owe(list); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // hold puts the session under a grant, and sees to it that its end is foretold:

@@ -60,7 +60,8 @@ func (s *Session) owe(list []Subscription) error {
 		}
 	}
 	if len(owed) > maxSnapshots {
-		return problem.New(problem.TooLarge, fmt.Sprintf("at most %d snapshots are owed at once: wait for those that were asked for", maxSnapshots)).
+		return problem.New(problem.TooLarge,
+			fmt.Sprintf("at most %d snapshots are owed at once: wait for those that were asked for", maxSnapshots)).
 			With("limit", maxSnapshots)
 	}
 	s.snapshots = owed
@@ -171,6 +172,6 @@ func unavailable(ctx context.Context, err error) error {
 		return nil
 	}
 	slog.WarnContext(ctx, "there is no snapshot at a session's cursor", "component", "session", "error", err)
-	return problem.New(problem.Unavailable, "there is no snapshot at this cursor yet: the states are behind the log, or are being made anew").
-		RetryAfter(time.Second)
+	return problem.New(problem.Unavailable,
+		"there is no snapshot at this cursor yet: the states are behind the log, or are being made anew").RetryAfter(time.Second)
 }

@@ -73,7 +73,7 @@ var ErrBehind = errors.New("the states have not come as far as the log")
 
 // keys are streams as SQL takes them, by their numbers from 0.
 type keys struct {
-	numbers                     []int32
+	numbers                      []int32
 	tenants, namespaces, streams []string
 }
 
@@ -146,7 +146,8 @@ func (closes Closes) past(
 		for _, e := range events {
 			s := &states[e.Number]
 			closes.fold(s, fact{
-				name: e.Type, version: e.Version, position: e.Position, recordedAt: e.RecordedAt, rooms: e.Rooms, data: event.Compact(e.Data),
+				name: e.Type, version: e.Version, position: e.Position, recordedAt: e.RecordedAt, rooms: e.Rooms,
+				data: event.Compact(e.Data),
 			})
 			if visit != nil {
 				visit(s)

@@ -21,7 +21,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tailroom_state_folded_total", Help: "Events that this instance has folded into states.",
 		}),
 		restarts: f.NewCounter(prometheus.CounterOpts{
-			Name: "tailroom_state_restarts_total", Help: "How often this instance made all states anew, because they were not of the log as it is.",
+			Name: "tailroom_state_restarts_total",
+			Help: "How often this instance made all states anew, because they were not of the log as it is.",
 		}),
 		failures: f.NewCounter(prometheus.CounterOpts{
 			Name: "tailroom_state_failures_total", Help: "Steps of the states that failed and were tried again.",

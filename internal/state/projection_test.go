@@ -204,7 +204,7 @@ func TestProjection_Lag(t *testing.T) {
 	r := newRig(t, 1000)
 	conn, err := pgx.Connect(t.Context(), r.dsn)
 	require.NoError(t, err)
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock(1952541036, 8)")
 	require.NoError(t, err)
 	r.append(t, draft("c1", "order:1", "newOrder", `{}`), draft("c1", "order:2", "newOrder", `{}`))

@@ -42,7 +42,7 @@ func (l *life) retain(t testing.TB, below int64) {
 	floor := (below - 1) / l.size * l.size
 	conn, err := pgx.Connect(t.Context(), l.dsn)
 	require.NoError(t, err)
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	if floor <= value[int64](t, l.rig, "SELECT floor FROM tailroom.log") {
 		return
 	}
@@ -213,7 +213,7 @@ func TestProperty_FarBack(t *testing.T) {
 				q := event.StateQuery{Tenant: "c1", At: &event.Cursor{Epoch: 1, Position: position}, Rooms: rooms, Open: open}
 				states, _ := r.all(t, q)
 				requireSame(t, folded(t, r.entries(t, position)).where(func(_ event.StateKey, s *modelState) bool {
-					return (rooms == nil || slices.Contains(s.rooms, rooms[0])) && (open == nil || *open == s.open)
+					return (len(rooms) == 0 || slices.Contains(s.rooms, rooms[0])) && (open == nil || *open == s.open)
 				}), states)
 			}
 		}

@@ -127,7 +127,7 @@ var errOther = errors.New("another rebuild has begun, and this one is given up")
 
 // seed copies the states at the floor.
 func (b *builder) seed(ctx context.Context) error {
-	b.show(0, 0)
+	b.show(1, 0, 0)
 	params := db.StateSeedParams{Generation: b.done.Generation, MaxRows: seedRows}
 	for {
 		row, err := db.New().StateSeed(ctx, b.conn, params)
@@ -138,7 +138,7 @@ func (b *builder) seed(ctx context.Context) error {
 			return nil
 		}
 		b.done.Seeded += row.Seeded
-		b.show(b.done.Seeded, 0)
+		b.show(1, b.done.Seeded, 0)
 		params.Tenant, params.Namespace, params.Stream = row.Tenant, row.Namespace, row.Stream
 	}
 }
@@ -161,7 +161,7 @@ func (b *builder) advance(ctx context.Context) (caughtUp bool, err error) {
 	}
 	b.at = at
 	b.done.Events += int64(folded)
-	b.progress(Progress{Step: rebuildSteps[1], Number: 2, Steps: len(rebuildSteps), Done: b.at.Position - h.floor, Total: h.tip.Position - h.floor})
+	b.show(2, b.at.Position-h.floor, h.tip.Position-h.floor)
 	return folded < stepEvents, nil
 }
 
@@ -173,10 +173,10 @@ func (b *builder) remove(ctx context.Context) error {
 			return err
 		}
 		b.done.Removed += removed
-		b.progress(Progress{Step: rebuildSteps[2], Number: 3, Steps: len(rebuildSteps), Done: b.done.Removed})
+		b.show(3, b.done.Removed, 0)
 	}
 }
 
-func (b *builder) show(done, total int64) {
-	b.progress(Progress{Step: rebuildSteps[0], Number: 1, Steps: len(rebuildSteps), Done: done, Total: total})
+func (b *builder) show(step int, done, total int64) {
+	b.progress(Progress{Step: rebuildSteps[step-1], Number: step, Steps: len(rebuildSteps), Done: done, Total: total})
 }

@@ -55,7 +55,7 @@ func TestRebuild(t *testing.T) {
 	states, _ := r.all(t, event.StateQuery{Tenant: "c1"})
 	requireSame(t, want, states)
 
-	stricter := func(_, _ string, data []byte) bool { return true }
+	stricter := func(string, string, []byte) bool { return true }
 	served := 0
 	done, err := state.Rebuild(t.Context(), writer, stricter, func(state.Progress) {
 		served++
@@ -90,7 +90,7 @@ func TestRebuild_TwoAtOnce(t *testing.T) {
 	r.await(t, last)
 	var second error
 	once := false
-	_, first := state.Rebuild(t.Context(), r.dsn, closes, func(p state.Progress) {
+	_, first := state.Rebuild(t.Context(), r.dsn, closes, func(state.Progress) {
 		if !once {
 			once = true
 			_, second = state.Rebuild(t.Context(), r.dsn, closes, func(state.Progress) {})
@@ -108,9 +108,9 @@ func TestFloor(t *testing.T) {
 	t.Parallel()
 	l := &life{rig: newRig(t, 40)}
 	p := l.project(t)
-	last := l.orders(t, 30)
+	l.orders(t, 30)
 	require.ErrorContains(t, state.Closes(closes).RaiseFloor(t.Context(), l.owner(t), 40), "retention waits for them")
-	last = l.append(t, draft("c1", "order:early", "newOrder", `{"kept":true}`))
+	last := l.append(t, draft("c1", "order:early", "newOrder", `{"kept":true}`))
 	for range 3 {
 		last = l.orders(t, 30)
 		l.await(t, last)

@@ -80,7 +80,10 @@ type projection struct {
 }
 
 // project has an instance fold, or stand by. Its role is a mere writer.
-func (r *rig) project(t testing.TB) *projection { return r.projectOn(t, pgtest.Writer(r.dsn)) }
+func (r *rig) project(t testing.TB) *projection {
+	t.Helper()
+	return r.projectOn(t, pgtest.Writer(r.dsn))
+}
 
 func (r *rig) projectOn(t testing.TB, dsn string) *projection {
 	t.Helper()
@@ -276,7 +279,10 @@ func requireSame(t require.TestingT, want model, states []event.State, which ...
 func (m model) lines() []string {
 	var lines []string
 	for key, s := range m {
-		data, _ := json.Marshal(s.data)
+		data, err := json.Marshal(s.data) // keys in order
+		if err != nil {
+			panic(err)
+		}
 		lines = append(lines, fmt.Sprintf("%v v%d @%d %v open=%t %s", key, s.version, s.position, s.rooms, s.open, data))
 	}
 	slices.Sort(lines)
