@@ -75,8 +75,8 @@ export class Calls {
     this.#oneWay = false
   }
 
-  reply(message: ReplyMessage | ({ type: 'error'; ref?: number; code: string; message: string })): void {
-    const call = message.ref === undefined ? undefined : this.#pending.get(message.ref)
+  reply(message: ReplyMessage | ({ type: 'error'; ref?: number | string; code: string; message: string })): void {
+    const call = typeof message.ref === 'number' ? this.#pending.get(message.ref) : undefined
     if (!call) return
     if (message.type === 'reply' && message.ok) return this.#settle(call)?.resolve(message)
     const error = new TailroomError(message as { code: string; message: string })

@@ -35,6 +35,8 @@ export interface RequestDraft<N extends string, T extends string, Data> extends 
 const tooMany = 4096
 const fewEnough = 1024
 
+const snapshotRef = 'snapshot'
+
 /** How long acknowledgements are collected, in milliseconds. */
 const ackPauseMs = 100
 
@@ -245,7 +247,7 @@ export class Client<C extends CatalogShape<C> = Catalog> {
       case 'deliver': this.#deliver(effect.events, effect.cursor); break
       case 'snapshot': this.#deliveries.add({ kind: 'snapshot', page: effect.page }); break
       case 'reset': this.#deliveries.add({ kind: 'reset', reset: effect.reset }); break
-      case 'resnapshot': this.#line?.send({ type: 'subscribe', ref: 'snapshot', subscribe: this.#wanted(effect.namespaces) }); break
+      case 'resnapshot': this.#line?.send({ type: 'subscribe', ref: snapshotRef, subscribe: this.#wanted(effect.namespaces).filter(({ snapshot }) => snapshot) }); break
       case 'store': this.#store.put(effect.cursor); break
       case 'acknowledge':
         this.#ack = effect.cursor
@@ -287,17 +289,24 @@ export class Client<C extends CatalogShape<C> = Catalog> {
 
   /** The subscriptions; the state is asked for only where it is still wanted. */
   #wanted(snapshots: readonly string[]): Subscription[] {
-    return this.#subscribe.map(({ snapshot: _, ...rest }) => snapshots.includes(rest.namespace) ? { ...rest, snapshot: true } : rest)
+    return this.#subscribe.map(({ snapshot, ...rest }) => snapshot && snapshots.includes(rest.namespace) ? { ...rest, snapshot } : rest)
   }
 
   #hear(connection: number, message: ServerMessage): void {
     this.#dispatch({ type: 'message', connection, message })
     if (connection !== this.#state.connection || !this.#line) return
     if (message.type === 'reply' || message.type === 'error') this.#calls.reply(message)
+    if (message.type === 'reply' && message.ref === snapshotRef && !message.ok) return this.#giveUp(connection, message)
     if (message.type !== 'welcome') return
     const line = this.#line
     if (this.#state.transport === 'websocket') this.#calls.connected((call) => line.send(call))
     else this.#calls.connectedOneWay()
+  }
+
+  /** The state cannot be had at present: with the next hello it is asked for again. */
+  #giveUp(connection: number, { retryAfterMs }: { retryAfterMs?: number }): void {
+    this.#disconnect()
+    this.#dispatch({ type: 'closed', connection, code: 1013, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) })
   }
 
   #disconnect(): void {

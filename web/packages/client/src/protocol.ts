@@ -62,16 +62,18 @@ export interface Answered<Request = TailroomEvent, Reply = TailroomEvent> {
 export interface Subscription<Namespace extends string = string> {
   namespace: Namespace
   rooms?: string[]
-  /** The state of these rooms first, then every event behind it. */
-  snapshot?: boolean
+  /** The state of these rooms first, then every event behind it; `open`: of streams that nothing has closed yet. */
+  snapshot?: boolean | 'open'
 }
 
 /** The state of one stream: its events' data, merged. */
 export interface StreamState {
+  companyId: string
   namespace: string
   stream: string
   version: number
   state: Record<string, unknown>
+  /** No event has closed it yet. */
   open: boolean
   rooms: string[]
   updatedAt: string
@@ -105,12 +107,12 @@ export type ServerMessage =
   | { type: 'degraded'; reason: string }
   | { type: 'expiring'; expiresAt: string }
   | { type: 'goaway'; reason: string; delayMs: number; cursor?: Cursor }
-  | ({ type: 'error'; ref?: number } & Problem)
-  | { type: 'pong'; ref?: number }
+  | ({ type: 'error'; ref?: number | string } & Problem)
+  | { type: 'pong'; ref?: number | string }
 
 export type ReplyMessage =
-  | { type: 'reply'; ref?: number; ok: true; events?: Receipt[]; request?: TailroomEvent; reply?: TailroomEvent }
-  | ({ type: 'reply'; ref?: number; ok: false } & Problem)
+  | { type: 'reply'; ref?: number | string; ok: true; events?: Receipt[]; request?: TailroomEvent; reply?: TailroomEvent }
+  | ({ type: 'reply'; ref?: number | string; ok: false } & Problem)
 
 /** What is refused says why: a code for programs, a sentence for people. */
 export interface Problem {

@@ -1,7 +1,7 @@
 // What tsc thinks of code that uses the types: examples that must compile, and examples that must not.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { generate } from '../dist/generate.js'
@@ -58,4 +58,19 @@ test('the command says what it wants', () => {
   assert.match(run(cli, '--file', path('fixtures/tsconfig.json')).stderr, /holds no catalogue/)
   assert.equal(run(cli, '--file', 'nowhere.json').status, 1)
   assert.match(run(cli, '--help').stdout, /tailroom-types --url/)
+})
+
+test('the examples in the documents compile', (t) => {
+  const documents = ['../../client/README.md', '../README.md', '../../../../docs/clients.md']
+  const generated = run(path('../dist/cli.js'), '--file', path('fixtures/catalog.json'))
+  const folder = path('fixtures/documents/')
+  mkdirSync(folder)
+  t.after(() => rmSync(folder, { recursive: true }))
+  writeFileSync(`${folder}catalog.d.ts`, generated.stdout)
+  writeFileSync(`${folder}tsconfig.json`, '{"extends": "../tsconfig.json", "include": ["*.ts"]}')
+  const blocks = documents.flatMap((document) => [...readFileSync(path(document), 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)])
+  for (const [i, [, code]] of blocks.entries()) writeFileSync(`${folder}example-${i}.ts`, `${code}\nexport {}\n`)
+  assert.ok(blocks.length >= 7)
+  const { status, stdout } = run(tsc, '-p', folder, '--pretty', 'false')
+  assert.equal(status, 0, stdout)
 })

@@ -4,7 +4,7 @@
 import { isCursor, type Cursor } from '../cursor.js'
 import { TailroomError } from '../errors.js'
 import { request } from '../http.js'
-import type { ServerMessage, SnapshotPage, TailroomEvent } from '../protocol.js'
+import type { Reset, ServerMessage, SnapshotPage, Subscription, TailroomEvent } from '../protocol.js'
 import { namedRooms, subscribed } from '../rooms.js'
 import { EventStreamParser, type Field } from './eventstream.js'
 import type { Listener, Opening, Transport } from './transport.js'
@@ -80,38 +80,50 @@ function query({ subscribe, companyId }: Opening, cursor: string | null): URLSea
   return parameters
 }
 
-/**
- * Reads the state that is asked for, which begins the session. Events are needed
- * from where the first page was true, or from further back if the client has a cursor.
- */
-async function snapshots(opening: Opening, listener: Listener, signal: AbortSignal): Promise<Cursor | 'earliest' | null> {
-  let begun: Cursor | 'earliest' | null = null
-  for (const subscription of opening.subscribe) {
-    if (!subscription.snapshot) continue
-    for await (const page of statePages(opening, subscription, signal)) {
-      if (begun === null) {
-        begun = opening.cursor === null || opening.cursor === 'now' ? page.cursor : opening.cursor
-        listener.message({ type: 'welcome', cursor: page.cursor })
+/** Reads the state that is asked for and says at which cursor it is true, where the session begins; null: none is asked for. */
+async function snapshots(opening: Opening, listener: Listener, signal: AbortSignal): Promise<Cursor | null> {
+  let begun: Cursor | null = null
+  try {
+    for (const subscription of opening.subscribe) {
+      if (!subscription.snapshot) continue
+      for await (const page of statePages(opening, subscription, begun ?? opening.cursor, signal)) {
+        if (begun === null) listener.message({ type: 'welcome', cursor: page.cursor })
+        begun = page.cursor
+        listener.message({ type: 'snapshot', ...page })
       }
-      listener.message({ type: 'snapshot', ...page })
     }
+    return begun
+  } catch (error) {
+    const reset = resetOf(error)
+    if (!reset) throw error
+    listener.message({ type: 'welcome', cursor: reset.resume })
+    listener.message({ type: 'reset', ...reset })
+    return snapshots({ ...opening, cursor: reset.resume }, listener, signal)
   }
-  return begun
+}
+
+/** What the log says of a cursor that it cannot go on from. */
+function resetOf(error: unknown): Reset | undefined {
+  if (!(error instanceof TailroomError) || (error.code !== 'cursor_expired' && error.code !== 'cursor_diverged')) return undefined
+  const { reason, oldest, resume, snapshot } = error.details as unknown as Reset
+  return { reason, oldest, resume, snapshot }
 }
 
 async function* statePages(
-  { url, token, companyId }: Opening, { namespace, rooms = [] }: Opening['subscribe'][number], signal: AbortSignal,
+  { url, token, companyId }: Opening, { namespace, rooms = [], snapshot }: Subscription, asOf: string | null, signal: AbortSignal,
 ): AsyncGenerator<SnapshotPage> {
   const parameters = new URLSearchParams({ namespace, limit: '500' })
   for (const room of rooms) parameters.append('room', room)
   if (companyId !== undefined) parameters.set('companyId', companyId)
+  if (snapshot === 'open') parameters.set('open', 'true')
+  if (asOf !== null) parameters.set('asOf', asOf)
   for (;;) {
     const response = await request(`${url}/v1/state?${parameters}`, token, { signal })
-    const { states, cursor, more } = await response.json() as Omit<SnapshotPage, 'namespace'>
+    const { states, cursor, more, next } = await response.json() as Omit<SnapshotPage, 'namespace'> & { next?: string }
     yield { namespace, states, cursor, more }
-    const last = states.at(-1)
-    if (!more || !last) return
-    parameters.set('after', last.stream)
+    if (!more || next === undefined) return
+    parameters.set('after', next) // all pages are true at the same cursor
+    parameters.delete('asOf')
   }
 }
 
