@@ -403,6 +403,10 @@ func TestRequest_WebSocket(t *testing.T) {
 	require.Equal(t, "reply_timeout", late.Code, string(late.Raw))
 	s.Send(t, `{"type":"request","ref":2,"namespace":"/printing-ws","data":{}}`)
 	require.Equal(t, "invalid_parameter", s.Next(t).Code)
+	for _, name := range []string{"event", "request"} { // as a whole
+		s.Send(t, fmt.Sprintf(`{"type":"request","ref":2,%q:%s}`, name, testPrint(newID(), "b7", `,"timeoutMs":50`)))
+		require.Equal(t, "reply_timeout", s.Next(t).Code, name)
+	}
 
 	send(3, newID(), "")
 	awaitMetric(t, i[0], "tailroom_request_waits", 1)
