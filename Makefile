@@ -41,8 +41,12 @@ soak: postgres ## Work the log for ten minutes with an old snapshot held; ARGS="
 	go test -tags soak -run '^TestSoak$$' -count 1 -timeout 0 -v ./internal/apptest $(ARGS)
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) ## Check style, mistakes and the direction of the imports
+lint: $(GOLANGCI_LINT) types-web ## Check style, mistakes and the direction of the imports
 	$(GOLANGCI_LINT) run ./...
+
+.PHONY: types-web
+types-web: web/node_modules/.package-lock.json ## Check the types of web/, and build its packages
+	cd web && npm run build --workspaces --if-present
 
 .PHONY: vulncheck
 vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what the code reaches
@@ -71,7 +75,7 @@ test-web: build postgres chromium web/node_modules/.package-lock.json ## Run the
 	cd web && npm test --workspaces --if-present
 
 # npm writes that file last.
-web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json $(wildcard web/packages/*/package.json web/tests/package.json)
 	cd web && npm ci
 
 .PHONY: postgres cc chromium

@@ -123,7 +123,7 @@ func TestRequest_SeveralOfOneTalk(t *testing.T) {
 	require.Equal(t, second, r.answerTo(t, three.Cursor.Position), "it answers the one that is open")
 	require.Equal(t, answer, r.answerTo(t, one.Cursor.Position))
 	_, err := a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
-	lateFor(t, err)
+	require.NotNil(t, lateFor(t, err))
 }
 
 // A group can ask and answer, and contradict itself.
@@ -165,6 +165,24 @@ func TestRequest_WithinABatch(t *testing.T) {
 		require.Equal(t, i == 7, receipts[0].Duplicate)
 	}
 	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position IS NULL"))
+}
+
+// An answer that is refused for another reason does not stand in the way of the next,
+// also when both wait for the same batch.
+func TestRequest_ARefusedAnswerIsNone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.instance(t)
+	id := talk()
+	asked := a.submit(t, asking(id))
+	refused := a.submit(t, with(answering(id, "accepted"), func(d *event.Draft) { d.Stream = "order:1" }, expecting(7)))
+	answered := a.submit(t, answering(id, "rejected"))
+	a.start()
+	request := accepted(t, asked)[0]
+	_, err := wait(t, refused)
+	_, conflicts := errors.AsType[*eventlog.VersionConflictError](err)
+	require.True(t, conflicts, "%v", err)
+	require.Equal(t, accepted(t, answered)[0].Cursor.Position, r.answerTo(t, request.Cursor.Position))
 }
 
 // Of all who answer at once, on whatever instance, one is the first, and the others
@@ -267,5 +285,5 @@ func TestRequest_Backfill(t *testing.T) {
 			unnest(ARRAY[position, coalesce(answer_position, 0)]) WITH ORDINALITY AS u (p, n)`))
 	}
 	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
-	lateFor(t, err)
+	require.NotNil(t, lateFor(t, err))
 }

@@ -198,7 +198,9 @@ func (s *stream) append(b []byte, f *session.Frame) []byte {
 	case session.Live:
 		// A client that brought no cursor gets its resume point here, so that
 		// it misses nothing when the line breaks before the first event.
-		b = appendControl(s.appendID(b, f.Cursor), "live", map[string]any{"cursor": f.Cursor})
+		b = appendControl(s.appendID(b, f.Cursor), "live", map[string]any{
+			"cursor": f.Cursor, "heartbeatMs": s.handler.Heartbeat.Milliseconds(),
+		})
 	case session.Reset:
 		b = appendControl(s.appendID(b, f.Reset.Resume), "reset", map[string]any{
 			"reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume, "snapshot": session.SnapshotPath,
@@ -209,6 +211,7 @@ func (s *stream) append(b []byte, f *session.Frame) []byte {
 		b = appendControl(b, "expiring", map[string]any{"expiresAt": f.Expires.UTC()})
 	case session.GoAway:
 		b = appendControl(b, "goaway", map[string]any{"reason": f.Text, "delayMs": f.Delay.Milliseconds()})
+	case session.Snapshot: // nobody asks for one here
 	}
 	return b
 }

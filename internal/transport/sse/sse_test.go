@@ -54,7 +54,7 @@ func TestStream_IsWhatAnEventSourceReads(t *testing.T) {
 	logged := i.Lines(t, "/v1/events", token)
 	require.Equal(t, "id: 1-1\nevent: newAlert\ndata: "+logged[0]+"\n\n", next(s).Raw)
 	// The id is moved by the event already: a control event carries none.
-	require.Equal(t, "event: tailroom.live\ndata: {\"cursor\":\"1-1\"}\n\n", next(s).Raw)
+	require.Equal(t, "event: tailroom.live\ndata: {\"cursor\":\"1-1\",\"heartbeatMs\":300}\n\n", next(s).Raw)
 
 	i.Publish(t, service, `{"namespace":"/printing-ws","type":"printer:test","rooms":["branch:b1"],"data":{"printerId":"a\nb\r\n\u2028c","text":"data: id: \n\n"}}`)
 	b := next(s)
@@ -328,8 +328,9 @@ func TestStream_SlowReaderThatIsDisconnected(t *testing.T) {
 	const sessions = `tailroom_connections{role="web",transport="sse"}`
 	i.AwaitMetric(t, sessions, 1)
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), alert(strings.Repeat("x", 7<<20)))
+	_, err = io.CopyN(io.Discard, conn, 1<<20) // it is being written
+	require.NoError(t, err)
 	apptest.Trickle(t, conn, 62<<10)
-	<-time.After(2 * time.Second)
 	require.EqualValues(t, 1, i.Metric(t, sessions), "it was slow")
 	answer := i.Do(t, http.MethodPost, "/v1/disconnections", apptest.Token(t, access.Admin, "c1"), `{"subject":"test-web"}`)
 	require.Equal(t, http.StatusCreated, answer.Status)

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, createReadStream } from 'node:fs'
 import { createServer } from 'node:http'
 import { delimiter, join } from 'node:path'
 import { chromium } from 'playwright-core'
@@ -26,9 +26,17 @@ function chromiumPath() {
   return found
 }
 
-/** A web server with an empty page; its origin differs by the host's name that it is called by. */
-export async function startPage() {
-  const server = createServer((_, response) => response.setHeader('Content-Type', 'text/html').end('<!DOCTYPE html><title>page</title>'))
+/**
+ * A web server with an empty page; its origin differs by the host's name that it is called by. Beside it are the modules
+ * of a folder, if there is one.
+ */
+export async function startPage(folder) {
+  const server = createServer((request, response) => {
+    const module = /^\/[a-z/-]+\.js$/.test(request.url) && folder && new URL(`.${request.url}`, folder)
+    if (!module) return response.setHeader('Content-Type', 'text/html').end('<!DOCTYPE html><title>page</title>')
+    response.setHeader('Content-Type', 'text/javascript')
+    createReadStream(module).on('error', () => response.writeHead(404).end()).pipe(response)
+  })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {

@@ -32,6 +32,10 @@ export async function startLine(url) {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     cut,
+    /** What is connected stays so, and not a byte comes through any more. */
+    freeze() {
+      for (const socket of sockets) socket.unpipe().pause()
+    },
     leadTo(other) {
       target = new URL(other)
     },
