@@ -237,6 +237,80 @@ type Revocation struct {
 	CreatedAt time.Time
 }
 
+// What each stream comes to; version, rooms, position and updated_at are its last event's.
+type State struct {
+	Generation int64
+	Tenant     string
+	Namespace  string
+	Stream     string
+	Version    int64
+	State      []byte
+	// No event has closed it yet.
+	Open bool
+	// The data of some event are not in it: they would have made it too large, or were no object.
+	Incomplete bool
+	Rooms      []string
+	Position   int64
+	UpdatedAt  time.Time
+	FirstRoom  string
+}
+
+type StateFloor struct {
+	Tenant     string
+	Namespace  string
+	Stream     string
+	Floor      int64
+	Version    int64
+	State      []byte
+	Open       bool
+	Incomplete bool
+	Rooms      []string
+	Position   int64
+	UpdatedAt  time.Time
+}
+
+type StateFloorProgress struct {
+	Singleton bool
+	Target    int64
+	Position  int64
+	// The newest redaction's record when it began.
+	Redacted int64
+}
+
+type StateGeneration struct {
+	Generation int64
+	Status     string
+	Epoch      int64
+	// All events up to here are in the states, and none behind it.
+	Position int64
+	BeganAt  time.Time
+}
+
+type StateHead struct {
+	Generation *int64
+	Epoch      *int64
+	Position   *int64
+	Tip        interface{}
+	Floor      int64
+	Newest     interface{}
+	Epochs     interface{}
+	Survived   interface{}
+}
+
+type StateKeyframe struct {
+	Generation int64
+	Tenant     string
+	Namespace  string
+	Stream     string
+	Version    int64
+	State      []byte
+	Open       bool
+	Incomplete bool
+	Rooms      []string
+	Position   int64
+	UpdatedAt  time.Time
+}
+
 // Heads: the version each stream has reached; one row for each stream.
 type Stream struct {
 	Tenant       string

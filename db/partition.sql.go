@@ -22,15 +22,6 @@ func (q *Queries) LeadershipTry(ctx context.Context, db DBTX) (bool, error) {
 	return pg_try_advisory_lock, err
 }
 
-const logRaiseFloor = `-- name: LogRaiseFloor :exec
-UPDATE tailroom.log SET floor = $1 WHERE floor < $1
-`
-
-func (q *Queries) LogRaiseFloor(ctx context.Context, db DBTX, floor int64) error {
-	_, err := db.Exec(ctx, logRaiseFloor, floor)
-	return err
-}
-
 const partitionForget = `-- name: PartitionForget :exec
 DELETE FROM tailroom.partitions WHERE first = $1
 `

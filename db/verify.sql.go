@@ -128,7 +128,9 @@ SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.rooms, coalesce(e.fir
     CASE WHEN e.version > 1 THEN coalesce((SELECT p.version FROM tailroom.events p
         WHERE p.tenant = e.tenant AND p.namespace = e.namespace AND p.stream = e.stream AND p.version < e.version
             AND p.position >= $2 AND p.position <= $3 AND p.position < e.position
-        ORDER BY p.version DESC LIMIT 1), 0) ELSE 0 END::bigint AS previous
+        ORDER BY p.version DESC LIMIT 1), 0) ELSE 0 END::bigint AS previous,
+    (e.reply_by IS NOT NULL AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position))::boolean AS unasked
 FROM tailroom.events e CROSS JOIN tailroom.log l
 WHERE e.position > $4 AND e.position <= $3 AND e.position > l.floor
 ORDER BY e.position DESC
@@ -157,13 +159,15 @@ type VerifyEventPageRow struct {
 	Known        bool
 	Head         int64
 	Previous     int64
+	Unasked      bool
 }
 
 // The events of a stretch, the newest first, with a hash of all that never
 // changes, and what else in the log speaks of them: whether the window knows the
 // id (if asked), where the stream's head says that this version is (0: it is at
 // another version), and which version is the one before among the events from
-// `near` to this one (0: none). It is sorted by, so that no other index will do.
+// `near` to this one (0: none), and whether it wants an answer and is not known as a
+// request. It is sorted by, so that no other index will do.
 func (q *Queries) VerifyEventPage(ctx context.Context, db DBTX, arg VerifyEventPageParams) ([]VerifyEventPageRow, error) {
 	rows, err := db.Query(ctx, verifyEventPage,
 		arg.Ids,
@@ -194,6 +198,7 @@ func (q *Queries) VerifyEventPage(ctx context.Context, db DBTX, arg VerifyEventP
 			&i.Known,
 			&i.Head,
 			&i.Previous,
+			&i.Unasked,
 		); err != nil {
 			return nil, err
 		}
@@ -422,54 +427,6 @@ func (q *Queries) VerifyPartitionList(ctx context.Context, db DBTX) ([]VerifyPar
 			&i.Beyond,
 			&i.Counted,
 			&i.Floor,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const verifyRequestMissing = `-- name: VerifyRequestMissing :many
-SELECT e.position, e.id, e.tenant, e.namespace
-FROM tailroom.events e CROSS JOIN tailroom.log l
-WHERE e.reply_by IS NOT NULL AND e.position > $1 AND e.position <= $2 AND e.position > l.floor
-    AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
-    AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
-ORDER BY e.position LIMIT $3
-`
-
-type VerifyRequestMissingParams struct {
-	After   int64
-	Upto    int64
-	MaxRows int32
-}
-
-type VerifyRequestMissingRow struct {
-	Position  int64
-	ID        pgtype.UUID
-	Tenant    string
-	Namespace string
-}
-
-// Events that want an answer, of types that have one, and are not known as requests.
-func (q *Queries) VerifyRequestMissing(ctx context.Context, db DBTX, arg VerifyRequestMissingParams) ([]VerifyRequestMissingRow, error) {
-	rows, err := db.Query(ctx, verifyRequestMissing, arg.After, arg.Upto, arg.MaxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []VerifyRequestMissingRow
-	for rows.Next() {
-		var i VerifyRequestMissingRow
-		if err := rows.Scan(
-			&i.Position,
-			&i.ID,
-			&i.Tenant,
-			&i.Namespace,
 		); err != nil {
 			return nil, err
 		}

@@ -8,7 +8,7 @@ DROP FUNCTION tailroom.story, tailroom.request_list, tailroom.append, tailroom.p
 ALTER TABLE tailroom.outbox_rejected DROP COLUMN reply_by;
 ALTER TABLE tailroom.outbox DROP COLUMN reply_by;
 ALTER TABLE tailroom.event_types DROP COLUMN reply;
-DROP INDEX tailroom.events_reply_by, tailroom.events_causation;
+DROP INDEX tailroom.events_causation;
 DROP TABLE tailroom.requests;
 
 -- mirror_catalogue makes event_types the given array of objects, and writes

@@ -40,9 +40,8 @@ CREATE INDEX requests_rooms       ON tailroom.requests (tenant, position) WHERE 
 -- the pending ones passes them over by their time.
 CREATE INDEX requests_open        ON tailroom.requests (tenant, reply_by) WHERE answer_position IS NULL;
 
--- What follows from an event, and the few events that want an answer.
+-- What follows from an event.
 CREATE INDEX events_causation ON tailroom.events (causation_id) WHERE causation_id IS NOT NULL;
-CREATE INDEX events_reply_by  ON tailroom.events (position) WHERE reply_by IS NOT NULL;
 
 ALTER TABLE tailroom.event_types ADD COLUMN reply jsonb;
 COMMENT ON COLUMN tailroom.event_types.reply IS 'Which event answers it: {"type", "when"?, "timeoutMs"}; null when it is no request.';
@@ -95,36 +94,39 @@ END $$;
 
 -- backfill_requests takes in the requests of the log that are not known as such:
 -- those that are older than their type's reply, or than this table. It returns how
--- many there were. Nothing is appended meanwhile.
+-- many there were. It reads the whole log, and appends go on until it has come to the
+-- end of that.
 CREATE FUNCTION tailroom.backfill_requests() RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    found_some bigint;
+    upto    bigint   := (SELECT b.tip FROM tailroom.bounds b);
+    early   bigint[] := ARRAY(SELECT e.position FROM tailroom.events e WHERE e.reply_by IS NOT NULL AND e.position <= upto);
+    more    bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(1952541036, 1);
     INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
         reply_type, reply_when, answer_position, answer_id, answered_at)
     SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
         t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
-    FROM tailroom.events q
+    FROM (SELECT * FROM tailroom.events e WHERE e.position = ANY (early)
+        UNION ALL SELECT * FROM tailroom.events e WHERE e.position > upto AND e.reply_by IS NOT NULL) q
     JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type AND t.reply IS NOT NULL
     LEFT JOIN tailroom.events a ON a.position = tailroom.first_answer(q.tenant, q.namespace, q.correlation_id,
         t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), q.position)
-    WHERE q.reply_by IS NOT NULL AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
-    GET DIAGNOSTICS found_some = ROW_COUNT;
-    RETURN found_some;
+    WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
+    GET DIAGNOSTICS more = ROW_COUNT;
+    RETURN more;
 END $$;
 
 -- mirror_catalogue makes event_types the given array of objects, and writes
--- nothing when it is that already. Types that are requests from now on were so for
--- the log's past as well. Of two instances that start at once the append lock makes
--- one wait; it comes first because the requests need it.
+-- nothing when it is that already. Types that are requests from now on were so in
+-- the log's past as well.
 CREATE OR REPLACE FUNCTION tailroom.mirror_catalogue(types jsonb, max_event_bytes bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     asks boolean;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1952541036, 1);
+    PERFORM pg_advisory_xact_lock(1952541036, 8); -- two instances that start at once
     asks := EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::tailroom.event_types, mirror_catalogue.types) want
         LEFT JOIN tailroom.event_types have ON have.namespace = want.namespace AND have.type = want.type
@@ -166,7 +168,10 @@ BEGIN
             FROM unnest(may_answer) AS m (number)) c
         CROSS JOIN LATERAL (
             SELECT k.position AS place, k.reply_when, k.answer_id FROM tailroom.requests k
-            WHERE k.correlation_id = c.correlation_id AND k.tenant = c.tenant AND k.namespace = c.namespace
+            -- So that no index but that of the three will do, whatever the table's
+            -- statistics were when this was planned.
+            WHERE (k.correlation_id, k.tenant, k.namespace) >= (c.correlation_id, c.tenant, c.namespace)
+                AND (k.correlation_id, k.tenant, k.namespace) <= (c.correlation_id, c.tenant, c.namespace)
                 AND k.reply_type = c.type
             UNION ALL
             SELECT -q.number, q.reply_when, NULL FROM unnest(judge_answers.requests, reply_types, reply_whens) AS q (number, reply_type, reply_when)

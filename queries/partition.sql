@@ -27,9 +27,6 @@ DELETE FROM tailroom.partitions WHERE first = @first;
 SELECT pg_has_role(c.relowner, 'USAGE')::boolean AS may, pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role
 FROM pg_catalog.pg_class c WHERE c.oid = 'tailroom.events'::regclass;
 
--- name: LogRaiseFloor :exec
-UPDATE tailroom.log SET floor = @floor WHERE floor < @floor;
-
 -- name: TransactionList :many
 -- The transactions of this database but for this one. They have a lock on
 -- themselves, which everybody can see, unlike their snapshots. Vacuum, which

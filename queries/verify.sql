@@ -56,7 +56,8 @@ ORDER BY w.tenant, w.id;
 -- changes, and what else in the log speaks of them: whether the window knows the
 -- id (if asked), where the stream's head says that this version is (0: it is at
 -- another version), and which version is the one before among the events from
--- `near` to this one (0: none). It is sorted by, so that no other index will do.
+-- `near` to this one (0: none), and whether it wants an answer and is not known as a
+-- request. It is sorted by, so that no other index will do.
 SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.rooms, coalesce(e.first_room, '')::text AS first_room,
     e.stream, e.version, e.recorded_at, l.ids_rotated_at,
     hash_record_extended(ROW(e.position, e.id, e.tenant, e.namespace, e.type, e.schema_version, e.rooms, e.stream, e.version,
@@ -70,7 +71,9 @@ SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.rooms, coalesce(e.fir
     CASE WHEN e.version > 1 THEN coalesce((SELECT p.version FROM tailroom.events p
         WHERE p.tenant = e.tenant AND p.namespace = e.namespace AND p.stream = e.stream AND p.version < e.version
             AND p.position >= @near AND p.position <= @upto AND p.position < e.position
-        ORDER BY p.version DESC LIMIT 1), 0) ELSE 0 END::bigint AS previous
+        ORDER BY p.version DESC LIMIT 1), 0) ELSE 0 END::bigint AS previous,
+    (e.reply_by IS NOT NULL AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position))::boolean AS unasked
 FROM tailroom.events e CROSS JOIN tailroom.log l
 WHERE e.position > @after AND e.position <= @upto AND e.position > l.floor
 ORDER BY e.position DESC;
@@ -155,12 +158,3 @@ CROSS JOIN tailroom.log l
 LEFT JOIN tailroom.events q ON q.position = r.position
 LEFT JOIN tailroom.events a ON a.position = r.answer_position
 ORDER BY r.position;
-
--- name: VerifyRequestMissing :many
--- Events that want an answer, of types that have one, and are not known as requests.
-SELECT e.position, e.id, e.tenant, e.namespace
-FROM tailroom.events e CROSS JOIN tailroom.log l
-WHERE e.reply_by IS NOT NULL AND e.position > @after AND e.position <= @upto AND e.position > l.floor
-    AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
-    AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
-ORDER BY e.position LIMIT @max_rows;

@@ -73,7 +73,7 @@ client that reconnects, anywhere, replays from its last event id.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), tokenCommand(),
 		publishCommand(), tailCommand(), simulateCommand(), partitionsCommand(),
-		epochCommand(), outboxCommand(), redactCommand(), verifyCommand())
+		epochCommand(), outboxCommand(), redactCommand(), stateCommand(), verifyCommand())
 	return root
 }
 

@@ -16,7 +16,7 @@ const (
 	barWidth   = 12
 )
 
-// progress shows how far a verification has come.
+// progress shows how far something has come that takes long.
 type progress struct {
 	status *status
 	period time.Duration

@@ -24,7 +24,7 @@ type description struct {
 }
 
 func publishCommand() *cobra.Command {
-	var c client
+	var c caller
 	var d description
 	var patience time.Duration
 	cmd := &cobra.Command{

@@ -11,7 +11,7 @@ import (
 )
 
 func simulateCommand() *cobra.Command {
-	var c client
+	var c caller
 	var s simulator
 	cmd := &cobra.Command{
 		Use:   "simulate",

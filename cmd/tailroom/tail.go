@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,14 +10,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailroom/tailroom/client"
 	"github.com/tailroom/tailroom/internal/access"
-	"github.com/tailroom/tailroom/internal/tailclient"
 )
 
 func tailCommand() *cobra.Command {
-	var c client
+	var c caller
+	var namespaces, rooms []string
 	var untilLive bool
-	config := tailclient.Config{Name: "tailroom tail", Version: buildVersion()}
+	config := client.Config{Name: "tailroom tail", Version: buildVersion()}
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Follow events as they happen, or from any point of the log",
@@ -36,8 +37,8 @@ that branch, a company's the whole company. Without a token, and without
 	flags := cmd.Flags()
 	c.register(flags)
 	c.registerCompany(flags)
-	flags.StringArrayVar(&config.Namespaces, "namespace", nil, "`namespace` to follow; may be repeated (default: all)")
-	flags.StringArrayVar(&config.Rooms, "room", nil, "`room` to follow; may be repeated (default: all that the token covers)")
+	flags.StringArrayVar(&namespaces, "namespace", nil, "`namespace` to follow; may be repeated (default: all)")
+	flags.StringArrayVar(&rooms, "room", nil, "`room` to follow; may be repeated (default: all that the token covers)")
 	flags.StringVar(&config.From, "from", "now", "where to begin: earliest, now or a `cursor`")
 	flags.BoolVar(&untilLive, "until-live", false, "stop when all that has happened so far is told")
 	flags.SortFlags = false
@@ -47,76 +48,78 @@ that branch, a company's the whole company. Without a token, and without
 		if err != nil {
 			return err
 		}
-		config.URL, config.Token, config.CompanyID = c.url(), tokens, c.company
+		config.Server = client.Server{URLs: []string{c.url()}, Token: tokens, CompanyID: c.company}
+		if len(namespaces) == 0 {
+			namespaces = []string{""}
+		}
+		for _, namespace := range namespaces {
+			config.Subscribe = append(config.Subscribe, client.Subscription{Namespace: namespace, Rooms: rooms})
+		}
 		return tail(cmd, config, untilLive)
 	}
 	return cmd
 }
 
 // tail prints what it follows. An interrupt is a good end.
-func tail(cmd *cobra.Command, config tailclient.Config, untilLive bool) error {
-	out, said := bufio.NewWriter(cmd.OutOrStdout()), newStatus(cmd.ErrOrStderr())
-	cursor := ""
-	defer func() {
-		if cursor != "" {
-			said.printf("To go on from here: --from %s", cursor)
-		}
-	}()
-	for m, err := range tailclient.Follow(cmd.Context(), config) {
-		if err != nil {
-			return err
-		}
-		for _, e := range m.Events {
-			fmt.Fprintf(out, "%s\n", e)
-		}
-		if err := out.Flush(); err != nil {
+func tail(cmd *cobra.Command, config client.Config, untilLive bool) error {
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	said := newStatus(cmd.ErrOrStderr())
+	config.Handler = func(_ context.Context, e client.Event) error {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", e.Raw); err != nil {
 			return fmt.Errorf("writing events: %w", err)
 		}
-		if m.Cursor != "" {
-			cursor = m.Cursor
-		}
-		if text := describeMessage(m); text != "" {
+		return nil
+	}
+	config.OnReset = func(_ context.Context, r client.Reset) error {
+		said.printf("%s", describeReset(r))
+		return nil
+	}
+	config.OnStatus = func(s client.Status) {
+		if text := describeStatus(s); text != "" {
 			said.printf("%s", text)
 		}
-		if untilLive && m.Type == tailclient.Live {
-			return nil
+		if untilLive && s.Phase == client.Live {
+			cancel()
 		}
 	}
-	return nil
+	c, err := client.New(config)
+	if err != nil {
+		return err
+	}
+	err = c.Run(ctx)
+	if cursor := c.Cursor(); cursor != "" {
+		said.printf("To go on from here: --from %s", cursor)
+	}
+	return err
 }
 
-// describeMessage says for people what became of the connection.
-func describeMessage(m tailclient.Message) string {
-	switch m.Type {
-	case tailclient.Welcome:
-		rooms := make([]string, 0, len(m.Rooms))
-		for _, namespace := range slices.Sorted(maps.Keys(m.Rooms)) {
-			rooms = append(rooms, namespace+" "+strings.Join(m.Rooms[namespace], " "))
+// describeStatus says for people what became of the connection.
+func describeStatus(s client.Status) string {
+	switch s.Phase {
+	case client.Replaying:
+		rooms := make([]string, 0, len(s.Rooms))
+		for _, namespace := range slices.Sorted(maps.Keys(s.Rooms)) {
+			rooms = append(rooms, namespace+" "+strings.Join(s.Rooms[namespace], " "))
 		}
-		return fmt.Sprintf("Connected to %s, following from %s: %s", m.Instance, m.Cursor, strings.Join(rooms, ", "))
-	case tailclient.Live:
-		return "Live at " + m.Cursor
-	case tailclient.Degraded:
-		return "The log is away: " + m.Reason
-	case tailclient.Expiring:
-		return "The token expires at " + m.ExpiresAt.Format(time.RFC3339)
-	case tailclient.GoAway:
-		return "The server sends us away: " + m.Reason
-	case tailclient.Disconnected:
-		return fmt.Sprintf("Disconnected: %s. Trying again in %s", m.Err, m.Delay.Round(1e6))
-	case tailclient.Reset:
-		return describeReset(m)
-	case tailclient.Events, tailclient.Bookmark:
+		return fmt.Sprintf("Connected to %s, following from %s: %s", s.Instance, s.Cursor, strings.Join(rooms, ", "))
+	case client.Live:
+		return "Live at " + s.Cursor
+	case client.Degraded:
+		return "The log is away: " + s.Reason
+	case client.Offline:
+		return fmt.Sprintf("Disconnected: %s. Trying again in %s", s.Err, time.Until(s.Retry).Round(time.Millisecond))
+	case client.Connecting, client.Closed:
 	}
 	return ""
 }
 
 // describeReset tells of a gap, so that nobody overlooks it.
-func describeReset(m tailclient.Message) string {
+func describeReset(r client.Reset) string {
 	why := "the log no longer goes back that far"
-	if m.Reason == "diverged" {
+	if r.Reason == "diverged" {
 		why = "the log was failed over or restored, and has another past"
 	}
 	return fmt.Sprintf("RESET (%s): %s. Events before %s are missing here; the log is complete from %s, and %s has the state",
-		m.Reason, why, m.Cursor, m.Oldest, m.Snapshot)
+		r.Reason, why, r.Resume, r.Oldest, r.Snapshot)
 }

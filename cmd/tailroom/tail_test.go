@@ -85,7 +85,7 @@ func TestTail_SaysWhyItIsRefused(t *testing.T) {
 	t.Parallel()
 	server := startInstance(t)
 	for args, want := range map[string]string{
-		"--token rubbish":                        "the server answered 401 Unauthorized: the token is not a JWT",
+		"--token rubbish":                        "unauthenticated: the token is not a JWT",
 		"--token rubbish --namespace /orders":    "unauthenticated: the token is not a JWT (4100)",
 		"--token good --from 1-x":                "invalid_cursor",
 		"--token good --namespace /nowhere":      "unknown_namespace",

@@ -87,7 +87,7 @@ func TestVerify_SaysWhyItCannot(t *testing.T) {
 	t.Setenv("DATABASE_URL", owner)
 	_, _, err := tailroom(t.Context(), nil, "verify")
 	require.NoError(t, err)
-	cannot("the role "+name+" may not read tailroom.positions, tailroom.recent_ids_0, tailroom.recent_ids_1: "+
+	cannot("the role "+name+" may not read tailroom.positions, tailroom.recent_ids_0, tailroom.recent_ids_1, tailroom.redactions: "+
 		"to verify the log takes the rights of its owner. Let an administrator run `GRANT tailroom_owner TO \""+name+"\"`", reader)
 	cannot("may not read tailroom.events, tailroom.positions", nobody)
 	exec(t, pool, "DROP TABLE tailroom.recent_ids_1 CASCADE")

@@ -61,6 +61,7 @@ type Config struct {
 	Requester  Requester
 	Requests   Requests
 	Consumers  Consumers
+	States     States
 	Locator    session.Locator
 	Operator   Operator
 	Health     func(context.Context) Health
@@ -88,6 +89,7 @@ func New(c Config) (http.Handler, error) {
 	types := compress(a.answer(a.catalog))
 	requests, story := compress(a.answer(a.listRequests)), compress(a.answer(a.getRequest))
 	consumers, receipts := compress(a.answer(a.consumers)), compress(a.answer(a.receipts))
+	stream, states := compress(a.answer(a.stream)), compress(a.answer(a.states))
 	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
 		"/v1/events":      {"GET": events, "HEAD": events, "POST": a.answer(a.publish)},
@@ -99,6 +101,8 @@ func New(c Config) (http.Handler, error) {
 		"/v1/consumers":                {"GET": consumers, "HEAD": consumers},
 		"/v1/consumers/{name}":         {"DELETE": a.answer(a.eraseConsumer)},
 		"/v1/events/{id}/receipts":     {"GET": receipts, "HEAD": receipts},
+		"/v1/state":                    {"GET": states, "HEAD": states},
+		"/v1/streams/{stream}":         {"GET": stream, "HEAD": stream},
 
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},

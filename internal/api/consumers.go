@@ -200,7 +200,7 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, consumer.ErrNotFound):
 		return problem.New(problem.NotFound, "the company has no consumer of this name")
 	case errors.Is(err, consumer.ErrConnected):
-		return problem.New(problem.ConsumerConnected,
+		return problem.New(problem.StillConnected,
 			"the consumer is connected, and would come back: end its session first, or revoke its token")
 	case err != nil:
 		return orderFailed(ctx, err)

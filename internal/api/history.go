@@ -41,12 +41,31 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
-	defer cancel()
 	v, err := values(r, parameters)
 	if err != nil {
 		return err
 	}
+	return a.listing(w, r, grant, v)
+}
+
+// stream answers GET /v1/streams/{stream}.
+func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
+	grant, err := a.reader(r)
+	if err != nil {
+		return err
+	}
+	v, err := values(r, slices.DeleteFunc(slices.Clone(parameters), func(name string) bool { return name == "stream" }))
+	if err != nil {
+		return err
+	}
+	v.Set("stream", r.PathValue("stream"))
+	return a.listing(w, r, grant, v)
+}
+
+// listing answers with the events that some parameters select.
+func (a *api) listing(w http.ResponseWriter, r *http.Request, grant access.Grant, v url.Values) error {
+	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
+	defer cancel()
 	q, err := a.query(ctx, grant, v)
 	if err != nil {
 		return err
@@ -115,8 +134,7 @@ func (a *api) query(ctx context.Context, grant access.Grant, v url.Values) (even
 	return q, err
 }
 
-// extent reads the parameters that say what of the log is meant. Without rooms it is
-// all that the grant covers; none is then every room.
+// extent reads the parameters that say what of the log is meant.
 func (a *api) extent(grant access.Grant, v url.Values) (namespaces, types, rooms []string, err error) {
 	namespaces, types = distinct(v["namespace"]), distinct(v["type"])
 	if len(namespaces) == 0 {
@@ -130,24 +148,32 @@ func (a *api) extent(grant access.Grant, v url.Values) (namespaces, types, rooms
 	if err := a.knownTypes(namespaces, types); err != nil {
 		return nil, nil, nil, err
 	}
+	rooms, err = a.rooms(grant, v)
+	return namespaces, types, rooms, err
+}
+
+// rooms are those that a query names, or else all that the grant covers: none where
+// that is every room.
+func (a *api) rooms(grant access.Grant, v url.Values) ([]string, error) {
 	named := distinct(v["room"])
 	if len(named) > a.MaxRooms {
 		a.Limits.Hit(limit.Rooms)
-		return nil, nil, nil, problem.New(problem.TooLarge,
+		return nil, problem.New(problem.TooLarge,
 			fmt.Sprintf("a listing names at most %d rooms; leave rooms out to list all that the token covers", a.MaxRooms)).
 			With("limit", a.MaxRooms)
 	}
+	var rooms []string
 	for _, name := range named {
 		room, err := grant.Room(name)
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
 		rooms = append(rooms, room)
 	}
 	if rooms == nil && !grant.AllBranches {
 		rooms = grant.Rooms()
 	}
-	return namespaces, types, rooms, nil
+	return rooms, nil
 }
 
 // limitParameter reads how many are wanted at most.

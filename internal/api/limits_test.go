@@ -25,7 +25,7 @@ import (
 var everyLimit = []string{
 	"message_bytes", "event_bytes", "group_events", "event_rooms", "json_depth", "rooms", "namespaces",
 	"frame_rate_per_connection", "frame_rate_per_company", "publish_rate_per_connection", "publish_rate_per_company", "flood",
-	"revocations_per_company", "sessions_per_company", "sessions_per_address", "connections",
+	"revocations_per_company", "consumers_per_company", "sessions_per_company", "sessions_per_address", "connections",
 	"hello_bytes", "hello_timeout", "header_timeout", "body_timeout",
 }
 

@@ -59,7 +59,8 @@ func (a *api) ask(w http.ResponseWriter, r *http.Request) error {
 		}
 		if reply == nil {
 			w.Header().Set("Preference-Applied", "respond-async")
-			w.Header().Set("Location", "/v1/requests/"+url.PathEscape(question.CorrelationID)+"?namespace="+url.QueryEscape(question.Namespace))
+			w.Header().Set("Location", "/v1/requests/"+url.PathEscape(question.CorrelationID)+
+				"?namespace="+url.QueryEscape(question.Namespace))
 			writeJSON(w, http.StatusAccepted, fmt.Appendf(nil, `{"request":%s,"status":%q}`, question.JSON(), eventlog.Pending))
 			return nil
 		}

@@ -33,6 +33,7 @@ import (
 	"github.com/tailroom/tailroom/internal/request"
 	"github.com/tailroom/tailroom/internal/revoke"
 	"github.com/tailroom/tailroom/internal/session"
+	"github.com/tailroom/tailroom/internal/state"
 	"github.com/tailroom/tailroom/internal/transport/sse"
 	"github.com/tailroom/tailroom/internal/transport/ws"
 	"github.com/tailroom/tailroom/migrations"
@@ -61,9 +62,12 @@ type App struct {
 	log                    *eventlog.Log // on live
 	member                 *cluster.Member
 	consumers              *consumer.Desk
+	history                *eventlog.Log // on queries
 	appender               *eventlog.Appender
 	keeper                 *maintenance.Keeper
 	relay                  *eventlog.Relay
+	projection             *state.Projection
+	states                 *state.Reader
 	hub                    *hub.Hub
 	notifications          *listen.Listener
 	revoked                *revoke.Watch
@@ -97,7 +101,7 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := a.openLog(ctx, registry); err != nil {
+	if err := a.openLog(ctx, types, registry); err != nil {
 		return nil, err
 	}
 	if err := a.openOutbox(ctx, types, registry); err != nil {
@@ -114,7 +118,7 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 }
 
 // openLog connects what reads and writes the log.
-func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err error) {
+func (a *App) openLog(ctx context.Context, types *catalog.Catalog, registry *prometheus.Registry) (err error) {
 	c := a.config
 	// History has connections of its own: slow queries must not hold up what is
 	// live.
@@ -127,7 +131,7 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 	if a.appends, err = newPool(ctx, string(c.DatabaseURL), "append", 1, appendTimeout); err != nil {
 		return err
 	}
-	a.log = eventlog.New(a.live)
+	a.log, a.history = eventlog.New(a.live), eventlog.NewShared(a.queries)
 	if err := eventlog.MakePartitions(ctx, a.live); err != nil {
 		return fmt.Errorf("the database is not usable: %w", err)
 	}
@@ -138,7 +142,8 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 	a.sessions.Revoked = a.revoked.Covers
 	a.waits = request.NewWaits(a.log, registry)
 	a.hub, err = hub.New(ctx, hub.Config{
-		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Seen: a.waits.Seen, Metrics: hub.NewMetrics(registry),
+		Log: a.log, WindowBytes: int(c.WindowBytes), PollEvery: a.pollEvery, System: a.hear, Seen: a.waits.Seen,
+		Metrics: hub.NewMetrics(registry),
 	})
 	if err != nil {
 		return err
@@ -146,17 +151,29 @@ func (a *App) openLog(ctx context.Context, registry *prometheus.Registry) (err e
 	a.keeper, err = maintenance.New(ctx, maintenance.Config{
 		DSN: string(c.ListenURL()), IDWindow: c.IDWindow, Metrics: registry,
 		Keep: maintenance.Policy{MaxAge: c.Retention.Age, MaxBytes: c.Retention.Size}, TokenLifetime: c.TokenLifetime,
+		RaiseFloor: state.Closes(types.Closes).RaiseFloor,
 	})
 	if err != nil {
 		return err
 	}
+	a.projection, err = state.NewProjection(state.ProjectionConfig{DSN: string(c.ListenURL()), Closes: types.Closes, Metrics: registry})
+	if err != nil {
+		return err
+	}
+	a.states = state.NewReader(state.Config{Pool: a.queries, Turn: a.history.Turn, Closes: types.Closes})
 	// What this instance commits it need not be notified of.
 	a.appender = eventlog.NewAppender(eventlog.AppenderConfig{
-		Log: a.log, Pool: a.appends, Timeout: c.PublishTimeout, Tip: a.hub.Tip, Committed: a.hub.Wake,
+		Log: a.log, Pool: a.appends, Timeout: c.PublishTimeout, Tip: a.hub.Tip, Committed: a.grown,
 		NoPartition: a.keeper.Wake, Metrics: eventlog.NewAppendMetrics(registry),
 	})
-	a.notifications, err = listen.New(string(c.ListenURL()), a.hub.Wake, registry)
+	a.notifications, err = listen.New(string(c.ListenURL()), a.grown, registry)
 	return err
+}
+
+// grown is called when the log may have grown to a position, or may be another one.
+func (a *App) grown(last int64) {
+	a.hub.Wake(last)
+	a.projection.Wake()
 }
 
 // openOutbox prepares what publishes with SQL: the database learns the catalogue.
@@ -171,7 +188,7 @@ func (a *App) openOutbox(ctx context.Context, types *catalog.Catalog, registry *
 	}
 	a.relay, err = eventlog.NewRelay(eventlog.RelayConfig{
 		DSN: string(c.ListenURL()), Log: a.log, Poll: c.OutboxPoll, Judge: publish.Judge(types), Tip: a.hub.Tip,
-		Committed: a.hub.Wake, NoPartition: a.keeper.Wake, Metrics: registry,
+		Committed: a.grown, NoPartition: a.keeper.Wake, Metrics: registry,
 	})
 	return err
 }
@@ -196,7 +213,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	open := func(topics []event.Topic, wake chan<- struct{}) session.Feed { return a.hub.NewReader(topics, wake) }
 	rules := session.Rules{Known: types.Known, MaxRooms: c.MaxRooms, MaxNamespaces: c.MaxNamespaces, Limits: limits}
 	a.sockets = ws.New(ws.Config{
-		Instance: a.member.Name, Verify: verifier.Verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
+		Instance: a.member.Name, Verify: verifier.Verify, Log: a.hub, Open: open, States: a.states, Sessions: a.sessions, Rules: rules,
 		Publisher: desk, Requester: requests, Consumers: a.consumers,
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, HelloTimeout: c.HelloTimeout,
 		BodyTimeout: c.BodyTimeout, MaxMessage: c.MaxMessageBytes, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
@@ -205,11 +222,10 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Authenticate: verifier.StreamGrant, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
-	history := eventlog.NewShared(a.queries)
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
-		Catalog: types, Publisher: desk, History: history, Locator: a.hub,
-		Requester: requests, Requests: history, Consumers: consumer.NewReader(history),
+		Catalog: types, Publisher: desk, History: a.history, Locator: a.hub,
+		Requester: requests, Requests: a.history, Consumers: consumer.NewReader(a.history), States: a.states,
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
@@ -219,11 +235,12 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		return err
 	}
 	// The time to write is for what the server answers by itself; the handler bounds its
-	// own. With HTTP/2 it is for the connection beside.
+	// own. An HTTP/2 connection that takes nothing goes when its streams have gone.
 	a.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: c.HeaderTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
-		WriteTimeout: c.WriteTimeout, HTTP2: &http.HTTP2Config{WriteByteTimeout: c.WriteTimeout}, DisableGeneralOptionsHandler: true,
-		ConnState: limits.ConnState, ConnContext: limits.ConnContext,
+		WriteTimeout: c.WriteTimeout, HTTP2: &http.HTTP2Config{WriteByteTimeout: 2 * c.WriteTimeout},
+		DisableGeneralOptionsHandler: true,
+		ConnState:                    limits.ConnState, ConnContext: limits.ConnContext,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	if err := a.openTLS(registry); err != nil {
@@ -266,10 +283,11 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return a.revoked.Run(life) })
 	g.Go(func() error { return a.waits.Run(life) })
-	// It is the first to go: another instance relays while this one drains.
+	// They are the first to go: another instance leads while this one drains.
 	relaying, resign := context.WithCancel(life)
 	defer resign()
 	g.Go(func() error { return a.relay.Run(relaying) })
+	g.Go(func() error { return a.projection.Run(relaying) })
 	g.Go(func() error {
 		if err := a.serve(); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving HTTP: %w", err)

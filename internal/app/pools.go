@@ -13,8 +13,9 @@ const (
 	// liveConns serve the tail, cold pages, and the comparison of retries.
 	liveConns = 8
 	// otherConns is how many connections there are at most besides those for
-	// history: for what is live, for appending, LISTEN, the outbox and maintenance.
-	otherConns = liveConns + 5
+	// history: for what is live, for appending, LISTEN, the outbox, the states and
+	// maintenance.
+	otherConns = liveConns + 6
 	// readTimeout ends a query that no client waits for any more.
 	readTimeout = 30 * time.Second
 	// appendTimeout is shorter than the appender's patience with one attempt:

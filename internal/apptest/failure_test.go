@@ -52,7 +52,10 @@ func TestFailure_ListenersTerminated(t *testing.T) {
 
 func awaitMetric(t *testing.T, i *apptest.Instance, name string, value float64) {
 	t.Helper()
-	require.Eventually(t, func() bool { return i.Metric(t, name) >= value }, apptest.Patience, 20*time.Millisecond, name)
+	require.Eventually(t, func() bool {
+		figure, err := i.TryMetric(t.Context(), name)
+		return err == nil && figure >= value
+	}, apptest.Patience, 20*time.Millisecond, name)
 }
 
 // terminate ends the sessions of a name, and returns how many there were.

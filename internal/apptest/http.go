@@ -181,7 +181,7 @@ func (i *Instance) AwaitMetric(t testing.TB, name string, want float64) {
 	require.Eventually(t, func() bool {
 		figure, err := i.TryMetric(t.Context(), name)
 		return err == nil && figure == want
-	}, Patience, 10*time.Millisecond)
+	}, Patience, 10*time.Millisecond, name)
 }
 
 // Reach waits until the instance has read the log up to a position. What it

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,6 +131,25 @@ func TestRequest_AcrossInstances(t *testing.T) {
 	require.Equal(t, log, i[0].Lines(t, "/v1/events?namespace=/printing-ws", web), "asked once, answered once")
 	require.InDelta(t, 2, i[0].Metric(t, `tailroom_request_waits_total{end="answered"}`)+i[1].Metric(t, `tailroom_request_waits_total{end="answered"}`), 0)
 	require.Zero(t, i[0].Metric(t, "tailroom_request_waits"))
+}
+
+// Whoever waits hears of the answer when it is in the log, not when he looks again.
+func TestRequest_TheAnswerIsASignal(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 2)
+	web, app := apptest.Token(t, access.Web, "c1"), apptest.Token(t, access.DesktopApp, "c1", "b7")
+	var took []time.Duration
+	for range 15 {
+		id := newID()
+		answers := ask(t, i[0], web, testPrint(id, "b7", ""))
+		awaitRequest(t, i[1], web, id)
+		start := time.Now()
+		i[1].Publish(t, app, result(id, "b7"))
+		require.Equal(t, http.StatusOK, answerOf(t, answers).Status)
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	require.Less(t, took[len(took)/2], 300*time.Millisecond, "the table alone is asked every second: %v", took)
 }
 
 // An order is placed when the branch has confirmed it, or will not.

@@ -1,7 +1,6 @@
 package apptest_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"io"
@@ -123,11 +122,11 @@ func TestTLS(t *testing.T) {
 // longer than a write may take.
 func TestTLS_StreamsOutliveTheirDeadlines(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t, "TAILROOM_HEARTBEAT=1s", "TAILROOM_WRITE_TIMEOUT=500ms")
+	s := startSecured(t, "TAILROOM_HEARTBEAT=1500ms", "TAILROOM_WRITE_TIMEOUT=1s")
 	service, web := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
 	for _, i := range []*apptest.Instance{s.Instance, s.one} {
 		stream := i.Stream(t, web, "")
-		for beats := 0; beats < 5; {
+		for beats := 0; beats < 3; {
 			block, err := stream.Next(t)
 			require.NoError(t, err)
 			if block.Raw == ":\n\n" {
@@ -146,7 +145,7 @@ func TestTLS_StreamsOutliveTheirDeadlines(t *testing.T) {
 // Who does not read is cut for being slow, whatever it connects with.
 func TestTLS_SlowReaders(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=300ms", "TAILROOM_MAX_EVENT_BYTES=1MiB")
+	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=500ms", "TAILROOM_MAX_EVENT_BYTES=1MiB")
 	service, web := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1")
 	s.Stream(t, web, "")
 	s.one.Stream(t, web, "")
@@ -164,29 +163,33 @@ func TestTLS_SlowReaders(t *testing.T) {
 func TestTLS_AnswersNobodyTakes(t *testing.T) {
 	t.Parallel()
 	const requests = 50
-	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=500ms", "TAILROOM_HEADER_TIMEOUT=10s")
-	dial := func() *tls.Conn {
+	s := startSecured(t, "TAILROOM_WRITE_TIMEOUT=2s")
+	dial := func(window uint32) *tls.Conn {
 		conn, err := tls.Dial("tcp", address(t, s.Instance), &tls.Config{
 			RootCAs: s.authority.Pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
 		})
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
 		require.NoError(t, conn.SetDeadline(time.Now().Add(apptest.Patience)))
-		_, err = conn.Write(append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-			0, 0, 6, 4, 0, 0, 0, 0, 0, // SETTINGS
-			0, 4, 0, 0, 0, 0)) // of an INITIAL_WINDOW_SIZE of nothing
+		preface := binary.BigEndian.AppendUint32([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+
+			"\x00\x00\x06\x04\x00\x00\x00\x00\x00"+"\x00\x04"), window) // SETTINGS of INITIAL_WINDOW_SIZE
+		if window > 0 {
+			preface = binary.BigEndian.AppendUint32(append(preface, "\x00\x00\x04\x08\x00\x00\x00\x00\x00"...), window) // WINDOW_UPDATE
+		}
+		_, err = conn.Write(preface)
 		require.NoError(t, err)
 		return conn
 	}
-	ask := func(conn *tls.Conn, stream uint32, header string) {
+	ask := func(conn *tls.Conn, stream uint32, path string) {
+		header := "\x82\x87\x04" + string(rune(len(path))) + path + "\x01\x01x"          // GET, https, path, authority
 		frame := append(binary.BigEndian.AppendUint32(nil, uint32(len(header))<<8|1), 5) // HEADERS, with the end of both
 		_, err := conn.Write(append(binary.BigEndian.AppendUint32(frame, stream), header...))
 		require.NoError(t, err)
 	}
 	for _, path := range []string{"/healthz", "/nowhere", "/metrics"} {
-		conn := dial()
+		conn := dial(0)
 		for n := range requests {
-			ask(conn, uint32(2*n+1), "\x82\x87\x04"+string(rune(len(path)))+path+"\x01\x01x") // GET, https, path, authority
+			ask(conn, uint32(2*n+1), path)
 		}
 		for ended := 0; ended < requests; {
 			var head [9]byte
@@ -200,14 +203,12 @@ func TestTLS_AnswersNobodyTakes(t *testing.T) {
 		}
 		require.NoError(t, conn.Close())
 	}
-	// Here it is the answers to pings that are not taken.
-	conn := dial()
-	pings := bytes.Repeat([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, 1000)
-	var err error
-	for err == nil {
-		_, err = conn.Write(pings)
+	// Here the window is wide open, and the connection is not read.
+	conn := dial(1 << 30)
+	for n := range 250 {
+		ask(conn, uint32(2*n+1), "/metrics")
 	}
-	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	s.AwaitMetric(t, "tailroom_open_connections", 1)
 }
 
 // A new certificate is shown to who comes next, and nobody who is there

@@ -116,6 +116,9 @@ func buildType(namespace string, m member) (*Type, error) {
 	if t.Reply, err = buildReply(t.Name, file.Reply); err != nil {
 		return nil, fmt.Errorf("reply: %w", err)
 	}
+	if t.Closes, err = buildCloses(&file.Closes); err != nil {
+		return nil, fmt.Errorf("closes: %w", err)
+	}
 	return t, nil
 }
 

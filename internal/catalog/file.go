@@ -28,6 +28,7 @@ type (
 		Rooms         []string      `yaml:"rooms"`
 		Stream        string        `yaml:"stream"`
 		Reply         *replyYAML    `yaml:"reply"`
+		Closes        yaml.Node     `yaml:"closes"`
 		Schema        yaml.Node     `yaml:"schema"`
 		Example       yaml.Node     `yaml:"example"`
 		Unknown       unknown       `yaml:",inline"`

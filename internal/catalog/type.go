@@ -25,6 +25,7 @@ type Type struct {
 	Rooms         []Template      `json:"rooms"`   // where events go by default
 	Stream        *Template       `json:"stream"`  // nil when they are about no entity by default
 	Reply         *Reply          `json:"reply,omitempty"`
+	Closes        *Closes         `json:"closes,omitempty"` // nil when it leaves its stream open
 
 	compiled *jsonschema.Schema
 	awaits   *event.Awaited

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tailroom/tailroom/db"
@@ -35,7 +34,7 @@ const (
 // Desk holds the claims of an instance. It is safe for concurrent use; Run must be
 // running for anything to be claimed or written.
 type Desk struct {
-	pool     *pgxpool.Pool
+	pool     db.DBTX
 	sql      *db.Queries
 	instance pgtype.UUID
 	metrics  *metrics
@@ -59,7 +58,7 @@ type pending struct {
 }
 
 // New returns a Desk of an instance, which has this id for one life.
-func New(pool *pgxpool.Pool, incarnation uuid.UUID, reg prometheus.Registerer) *Desk {
+func New(pool db.DBTX, incarnation uuid.UUID, reg prometheus.Registerer) *Desk {
 	d := &Desk{
 		pool: pool, sql: db.New(), instance: pgtype.UUID{Bytes: incarnation, Valid: true},
 		wake: make(chan struct{}, 1), live: map[key]*claim{},

@@ -2,15 +2,19 @@ package consumer
 
 import (
 	"context"
+	"io"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -34,6 +38,56 @@ func TestDesk_WritesTheLast(t *testing.T) {
 	var position int64
 	require.NoError(t, pool.QueryRow(t.Context(), "SELECT position FROM tailroom.consumers").Scan(&position))
 	require.Equal(t, int64(7), position)
+}
+
+// losing is a database whose answers are lost while the line is down: what was asked
+// for is done.
+type losing struct {
+	*pgxpool.Pool
+	down bool
+}
+
+func (l *losing) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	row := l.Pool.QueryRow(ctx, sql, args...)
+	if !l.down {
+		return row
+	}
+	return lostRow{row}
+}
+
+type lostRow struct{ pgx.Row }
+
+func (r lostRow) Scan(to ...any) error {
+	if err := r.Row.Scan(to...); err != nil {
+		return err
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// A claim whose answer is lost may have been made. Nobody holds it, so it is released
+// as soon as that can be written.
+func TestDesk_AnswerLost(t *testing.T) {
+	t.Parallel()
+	line := &losing{Pool: pgtest.Pool(t, pgtest.Database(t)), down: true}
+	d := New(line, uuid.New(), prometheus.NewRegistry())
+	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	require.NoError(t, err)
+	claimed := make(chan error, 1)
+	go func() {
+		_, err := d.Claim(context.Background(), "n", s, nil, nil)
+		claimed <- err
+	}()
+	for len(claimed) == 0 {
+		_ = d.pass(t.Context(), false)
+	}
+	require.Equal(t, problem.Unavailable, problem.From(<-claimed).Code)
+	connected := func() (is bool) {
+		require.NoError(t, line.Pool.QueryRow(t.Context(), "SELECT disconnected_at IS NULL FROM tailroom.consumers").Scan(&is))
+		return is
+	}
+	line.down = false
+	require.NoError(t, d.pass(t.Context(), false))
+	require.False(t, connected())
 }
 
 // An acknowledgement is told in the history if it covers an event, and a bookmark is

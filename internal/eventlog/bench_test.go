@@ -147,3 +147,38 @@ func newAppender(tb testing.TB, dsn string) *eventlog.Appender {
 	})
 	return a
 }
+
+// BenchmarkAppendTalks appends groups of 50 events by eight writers: events that have
+// nothing to do with requests, events that might answer one and find none, and pairs
+// of a request and its answer, in one group after the other.
+func BenchmarkAppendTalks(b *testing.B) {
+	const size, writers = 50, 8
+	for _, kind := range []string{"neither", "answers to nobody", "requests and answers"} {
+		b.Run(kind, func(b *testing.B) {
+			a := newAppender(b, pgtest.Database(b))
+			var groups atomic.Int64
+			b.ResetTimer()
+			spread(b, writers, func(ctx context.Context) error {
+				asks := groups.Add(1)%2 == 1
+				drafts, answers := make([]event.Draft, size), make([]event.Draft, size)
+				for i := range drafts {
+					drafts[i], answers[i] = benchDraft(), benchDraft()
+					answers[i].CorrelationID = drafts[i].CorrelationID
+					switch kind {
+					case "answers to nobody":
+						drafts[i].MayAnswer, answers[i].MayAnswer = true, true
+					case "requests and answers":
+						drafts[i].ReplyBy, drafts[i].Awaits = time.Now(), &event.Awaited{Type: "newOrder", When: []byte(`{"channel":["web","till"]}`)}
+						answers[i].MayAnswer = true
+					}
+				}
+				if _, err := a.Append(ctx, nil, drafts); err != nil || !asks {
+					return err
+				}
+				_, err := a.Append(ctx, nil, answers)
+				return err
+			})
+			b.ReportMetric(float64(b.N*size*3/2)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}

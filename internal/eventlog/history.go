@@ -105,7 +105,7 @@ func (l *Listing) Events(ctx context.Context) iter.Seq2[*event.Entry, error] {
 // chunk reads the first of some positions, in their order.
 func (l *Listing) chunk(ctx context.Context, positions []int64) ([]*event.Entry, error) {
 	if positions[0] <= positions[len(positions)-1] {
-		return l.log.at(ctx, positions, pageBytes)
+		return l.log.at(ctx, positions)
 	}
 	// What is read is bounded from the lowest position on, so a descending
 	// chunk is read in pieces until it is whole.
@@ -113,7 +113,7 @@ func (l *Listing) chunk(ctx context.Context, positions []int64) ([]*event.Entry,
 	slices.Reverse(ascending)
 	var list []*event.Entry
 	for len(list) < len(ascending) {
-		part, err := l.log.at(ctx, ascending[len(list):], pageBytes)
+		part, err := l.log.at(ctx, ascending[len(list):])
 		if err != nil {
 			return nil, err
 		}

@@ -38,6 +38,12 @@ func NewShared(pool *pgxpool.Pool) *Log {
 	return l
 }
 
+// Turn waits until a tenant may use a connection, and calls fn: for whoever else
+// uses the pool.
+func (l *Log) Turn(ctx context.Context, tenant string, fn func() error) error {
+	return l.turn(ctx, tenant, fn)
+}
+
 // turn waits until a tenant may use a connection, and calls fn.
 func (l *Log) turn(ctx context.Context, tenant string, fn func() error) error {
 	if l.gate == nil {
@@ -111,7 +117,7 @@ func (l *Log) page(ctx context.Context, topics []event.Topic, after int64, limit
 	if len(hit.Positions) == 0 || after < hit.Floor {
 		return page, nil
 	}
-	if page.Entries, err = l.at(ctx, hit.Positions, pageBytes); err != nil {
+	if page.Entries, err = l.at(ctx, hit.Positions); err != nil {
 		return event.Page{}, fmt.Errorf("reading a page of the log: %w", err)
 	}
 	if n := len(page.Entries); n < len(hit.Positions) || n == limit {
@@ -121,10 +127,10 @@ func (l *Log) page(ctx context.Context, topics []event.Topic, after int64, limit
 }
 
 // at reads the events at some positions, in ascending order: as many from the
-// first on as fit into maxBytes, and at least one. The error is ErrDetached when
+// first on as fit into pageBytes, and at least one. The error is ErrDetached when
 // one of them is gone.
-func (l *Log) at(ctx context.Context, positions []int64, maxBytes int64) ([]*event.Entry, error) {
-	rows, err := l.sql.EventListByPosition(ctx, l.pool, db.EventListByPositionParams{Positions: positions, MaxBytes: maxBytes})
+func (l *Log) at(ctx context.Context, positions []int64) ([]*event.Entry, error) {
+	rows, err := l.sql.EventListByPosition(ctx, l.pool, db.EventListByPositionParams{Positions: positions, MaxBytes: pageBytes})
 	if err != nil {
 		return nil, err
 	}

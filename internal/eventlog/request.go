@@ -67,7 +67,8 @@ func (l *Log) Requests(ctx context.Context, q RequestQuery) (list []Request, mor
 	}
 	for _, r := range rows {
 		list = append(list, Request{
-			Position: r.Position, Tenant: r.Tenant, CorrelationID: r.CorrelationID, ReplyBy: r.ReplyBy.UTC(), Status: r.Status, Answer: r.Answer,
+			Position: r.Position, Tenant: r.Tenant, CorrelationID: r.CorrelationID, ReplyBy: r.ReplyBy.UTC(),
+			Status: r.Status, Answer: r.Answer,
 		})
 	}
 	return list, more, nil
@@ -107,7 +108,7 @@ func (l *Log) Events(ctx context.Context, tenant string, positions []int64) (map
 	for len(left) > 0 {
 		var list []*event.Entry
 		err := l.turn(ctx, tenant, func() (err error) {
-			list, err = l.at(ctx, left, pageBytes)
+			list, err = l.at(ctx, left)
 			return err
 		})
 		if err != nil {

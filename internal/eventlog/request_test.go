@@ -123,7 +123,7 @@ func TestRequest_SeveralOfOneTalk(t *testing.T) {
 	require.Equal(t, second, r.answerTo(t, three.Cursor.Position), "it answers the one that is open")
 	require.Equal(t, answer, r.answerTo(t, one.Cursor.Position))
 	_, err := a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
-	lateFor(t, err)
+	require.NotNil(t, lateFor(t, err))
 }
 
 // A group can ask and answer, and contradict itself.
@@ -267,5 +267,5 @@ func TestRequest_Backfill(t *testing.T) {
 			unnest(ARRAY[position, coalesce(answer_position, 0)]) WITH ORDINALITY AS u (p, n)`))
 	}
 	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
-	lateFor(t, err)
+	require.NotNil(t, lateFor(t, err))
 }

@@ -53,12 +53,17 @@ func TestRoles_Access(t *testing.T) {
 		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log, "requests": log,
 		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
 		"instances": "writer SELECT", "consumers": "writer SELECT", "consumer_acks": "writer SELECT", "consumer_states": "writer SELECT",
-		"recent_ids": nobody, "recent_ids_0": nobody, "recent_ids_1": nobody,
+		"states": log, "state_generations": log, "state_head": log,
+		"state_keyframes": "writer SELECT", "state_floor": "writer SELECT", "state_floor_progress": nobody,
+		"state_generations_generation_seq": nobody,
+		"recent_ids":                       nobody, "recent_ids_0": nobody, "recent_ids_1": nobody,
 		"positions": nobody, "outbox_id_seq": nobody,
 
 		"publish()": "publisher EXECUTE; writer EXECUTE", "append()": "publisher EXECUTE; writer EXECUTE",
-		"history()":      look,
+		"history()": look, "state_page()": look, "position_at()": look,
 		"request_list()": look, "story()": look,
+		"state_fold()": "writer EXECUTE", "state_begin()": "writer EXECUTE", "state_seed()": "writer EXECUTE",
+		"state_switch()": "writer EXECUTE", "state_remove()": "writer EXECUTE",
 		"append_batch()": "writer EXECUTE", "rotate_ids()": "writer EXECUTE", "epoch_open()": "writer EXECUTE",
 		"partitions_ahead()": "writer EXECUTE", "seal_partition()": "writer EXECUTE", "mirror_catalogue()": "writer EXECUTE",
 		"outbox_settle()": "writer EXECUTE", "outbox_retry()": "writer EXECUTE", "outbox_discard()": "writer EXECUTE",
@@ -142,6 +147,7 @@ func TestRoles_Writer(t *testing.T) {
 		"events", "events_1", "events_6", "events_21", "streams", "recent_ids_0", "recent_ids_1",
 		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "schema_migrations",
 		"requests", "instances", "consumers", "consumer_acks",
+		"states", "state_generations", "state_keyframes", "state_floor", "state_floor_progress",
 	})
 	forbidden := []string{
 		"SELECT tailroom.redact(1, 'reason', 'actor')", "SELECT tailroom.tell('c1', 'tokensRevoked', NULL, 'actor', '{}')",
@@ -198,7 +204,7 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 		history   = `SELECT tailroom.history('c1', '{/orders}', '{}', '{}', '', '', '2026-01-31Z', NULL, 0, 100, false, 10)`
 	)
 	reads := []string{history, "SELECT * FROM tailroom.bounds"}
-	for _, table := range []string{"events", "streams", "epochs", "log", "partitions", "event_types", "requests"} {
+	for _, table := range []string{"events", "streams", "epochs", "log", "partitions", "event_types", "requests", "states", "state_generations"} {
 		reads = append(reads, "TABLE tailroom."+table)
 	}
 	may := map[string][]string{
@@ -212,6 +218,7 @@ func TestRoles_ReaderAndPublisher(t *testing.T) {
 		"SELECT tailroom.epoch_open(NULL, 0, 'reason')", "SELECT tailroom.rotate_ids('1s')", "SELECT tailroom.outbox_discard('{1}', NULL, 'actor')",
 		"SELECT tailroom.revoke_tokens('c1', '9', NULL, now(), 'reason', 'actor')", "SELECT tailroom.forget_revocations('0s')",
 		"SELECT tailroom.disconnect_sessions('c1', '9', NULL, 'reason', 'actor')", "SELECT tailroom.epoch_new('reason', 'actor')",
+		"SELECT tailroom.state_begin(1, 0)", "SELECT tailroom.state_switch(1, true)", "SELECT tailroom.state_remove(1)",
 	}, reads...)
 	for _, table := range r.relations(t, "rp") {
 		all = append(all, "TABLE tailroom."+table, "INSERT INTO tailroom."+table+" DEFAULT VALUES", r.updateNothing(t, table),

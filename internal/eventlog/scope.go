@@ -10,8 +10,8 @@ import (
 type scope struct {
 	ids     map[idKey]struct{}
 	talks   map[talkKey]struct{} // of requests, and of what may answer them
-	streams map[streamKey]bool // true: with an expected version
-	parts   map[*lane]int      // the cost of what each tenant has given
+	streams map[streamKey]bool   // true: with an expected version
+	parts   map[*lane]int        // the cost of what each tenant has given
 }
 
 // talkKey is what a request and its answer have in common.

@@ -43,7 +43,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	exec("CHECKPOINT")
 
-	k, err := New(b.Context(), Config{DSN: dsn, IDWindow: time.Hour, Keep: nothing, Metrics: prometheus.NewRegistry()})
+	k, err := New(b.Context(), Config{DSN: dsn, IDWindow: time.Hour, Keep: nothing, RaiseFloor: raiseFloor, Metrics: prometheus.NewRegistry()})
 	require.NoError(b, err)
 	conn, err := k.connect(b.Context(), "tailroom sweep", sweepSettings)
 	require.NoError(b, err)

@@ -43,7 +43,10 @@ type Config struct {
 	// TokenLifetime is how long a token lives at most, so that revocations of it can
 	// be forgotten. 0 is for ever.
 	TokenLifetime time.Duration
-	Metrics       prometheus.Registerer
+	// RaiseFloor raises the log's floor to a position when all is kept that has to
+	// be of what lies at and below it. On an error the floor is where it was.
+	RaiseFloor func(ctx context.Context, conn *pgx.Conn, floor int64) error
+	Metrics    prometheus.Registerer
 }
 
 // Keeper maintains the log. Run must be running for anything to be done.
@@ -51,6 +54,7 @@ type Keeper struct {
 	config   *pgx.ConnConfig
 	idWindow time.Duration
 	keep     Policy
+	raise    func(ctx context.Context, conn *pgx.Conn, floor int64) error
 	lifetime time.Duration // of tokens
 	period   time.Duration // of passes and sweeps
 	sql      *db.Queries
@@ -71,7 +75,7 @@ func New(ctx context.Context, c Config) (*Keeper, error) {
 	}
 	config.ConnectTimeout = connectTimeout
 	k := &Keeper{
-		config: config, idWindow: c.IDWindow, keep: c.Keep, lifetime: c.TokenLifetime, period: passPeriod,
+		config: config, idWindow: c.IDWindow, keep: c.Keep, raise: c.RaiseFloor, lifetime: c.TokenLifetime, period: passPeriod,
 		sql: db.New(), metrics: newMetrics(c.Metrics), urgent: make(chan struct{}, 1),
 	}
 	if c.Keep != (Policy{}) {

@@ -47,19 +47,23 @@ func (p Policy) floor(l eventlog.Layout) int64 {
 }
 
 // retain drops what the policy does not keep, and goes on where an earlier sweep
-// was interrupted, whoever made it. The floor moves first: from then on nobody is
-// promised what lies below.
+// was interrupted, whoever made it. The floor moves first, a partition at a time:
+// from then on nobody is promised what lies below.
 func (k *Keeper) retain(ctx context.Context, conn *pgx.Conn) error {
 	layout, err := eventlog.ReadLayout(ctx, conn)
 	if err != nil {
 		return err
 	}
 	floor := k.keep.floor(layout)
-	if floor > layout.Floor {
-		if err := k.sql.LogRaiseFloor(ctx, conn, floor); err != nil {
-			return fmt.Errorf("raising the log's floor: %w", err)
+	for _, p := range layout.Partitions {
+		if p.Last <= layout.Floor || p.Last > floor {
+			continue
 		}
-		slog.InfoContext(ctx, "retention moves the floor", "component", "maintenance", "from", layout.Floor, "to", floor)
+		if err := k.raise(ctx, conn, p.Last); err != nil {
+			return err
+		}
+		slog.InfoContext(ctx, "retention moves the floor", "component", "maintenance", "from", layout.Floor, "to", p.Last)
+		layout.Floor = p.Last
 	}
 	if err := k.forgetRequests(ctx, conn, floor); err != nil {
 		return err

@@ -358,9 +358,9 @@ func (r *rig) sweeping(t *testing.T, like string) int {
 func TestRetention_IsTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	for name, interrupted := range map[string]func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn){
-		"after the floor moved": func(t *testing.T, _ *rig, k *keeper, conn *pgx.Conn) {
+		"after the floor moved": func(t *testing.T, _ *rig, _ *keeper, conn *pgx.Conn) {
 			t.Helper()
-			require.NoError(t, k.sql.LogRaiseFloor(t.Context(), conn, 10))
+			require.NoError(t, raiseFloor(t.Context(), conn, 10))
 		},
 		"while it waits for a snapshot": func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn) {
 			t.Helper()
@@ -375,15 +375,15 @@ func TestRetention_IsTakenUpAgain(t *testing.T) {
 		},
 		"before it is dropped": func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn) {
 			t.Helper()
-			require.NoError(t, k.sql.LogRaiseFloor(t.Context(), conn, 10))
+			require.NoError(t, raiseFloor(t.Context(), conn, 10))
 			detached, err := k.detach(t.Context(), conn, r.layout(t).Partitions[0])
 			require.NoError(t, err)
 			require.True(t, detached)
 			require.Contains(t, r.states(t), "1 detaching, 6 sealed")
 		},
-		"when somebody has dropped it": func(t *testing.T, r *rig, k *keeper, conn *pgx.Conn) {
+		"when somebody has dropped it": func(t *testing.T, r *rig, _ *keeper, conn *pgx.Conn) {
 			t.Helper()
-			require.NoError(t, k.sql.LogRaiseFloor(t.Context(), conn, 5))
+			require.NoError(t, raiseFloor(t.Context(), conn, 5))
 			r.exec(t, "DROP TABLE tailroom.events_1")
 		},
 	} {

@@ -76,9 +76,15 @@ func (r *rig) keeper(t *testing.T, dsn string, keep Policy, period time.Duration
 func (r *rig) idle(t *testing.T, dsn string, keep Policy) *keeper {
 	t.Helper()
 	figures := prometheus.NewRegistry()
-	k, err := New(t.Context(), Config{DSN: dsn, IDWindow: time.Hour, Keep: keep, Metrics: figures})
+	k, err := New(t.Context(), Config{DSN: dsn, IDWindow: time.Hour, Keep: keep, RaiseFloor: raiseFloor, Metrics: figures})
 	require.NoError(t, err)
 	return &keeper{Keeper: k, figures: figures}
+}
+
+// raiseFloor keeps nothing of what goes.
+func raiseFloor(ctx context.Context, conn *pgx.Conn, floor int64) error {
+	_, err := conn.Exec(ctx, "UPDATE tailroom.log SET floor = $1", floor)
+	return err
 }
 
 // sweeper is a connection as a sweep has it.

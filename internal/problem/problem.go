@@ -21,72 +21,72 @@ type Code string
 
 // The codes of the protocol.
 const (
-	InvalidJSON       Code = "invalid_json"
-	InvalidMessage    Code = "invalid_message"
-	InvalidCursor     Code = "invalid_cursor"
-	InvalidRoom       Code = "invalid_room"
-	InvalidParameter  Code = "invalid_parameter"
-	Unauthenticated   Code = "unauthenticated"
-	TokenExpired      Code = "token_expired"
-	TokenRevoked      Code = "token_revoked"
-	Forbidden         Code = "forbidden"
-	NotFound          Code = "not_found"
-	MethodNotAllowed  Code = "method_not_allowed"
-	UnsupportedMedia  Code = "unsupported_media_type"
-	UnknownNamespace  Code = "unknown_namespace"
-	UnknownType       Code = "unknown_type"
-	SchemaViolation   Code = "schema_violation"
-	VersionConflict   Code = "version_conflict"
-	IDReused          Code = "id_reused"
-	PartialDuplicate  Code = "partial_duplicate"
-	AlreadyAnswered   Code = "already_answered"
-	ConsumerConnected Code = "consumer_connected"
-	CursorExpired     Code = "cursor_expired"
-	CursorDiverged    Code = "cursor_diverged"
-	TooLarge          Code = "too_large"
-	RequestTimeout    Code = "request_timeout"
-	RateLimited       Code = "rate_limited"
-	Unavailable       Code = "unavailable"
-	Overloaded        Code = "overloaded"
-	Draining          Code = "draining"
-	ReplyTimeout      Code = "reply_timeout"
-	Internal          Code = "internal"
+	InvalidJSON      Code = "invalid_json"
+	InvalidMessage   Code = "invalid_message"
+	InvalidCursor    Code = "invalid_cursor"
+	InvalidRoom      Code = "invalid_room"
+	InvalidParameter Code = "invalid_parameter"
+	Unauthenticated  Code = "unauthenticated"
+	TokenExpired     Code = "token_expired"
+	TokenRevoked     Code = "token_revoked"
+	Forbidden        Code = "forbidden"
+	NotFound         Code = "not_found"
+	MethodNotAllowed Code = "method_not_allowed"
+	UnsupportedMedia Code = "unsupported_media_type"
+	UnknownNamespace Code = "unknown_namespace"
+	UnknownType      Code = "unknown_type"
+	SchemaViolation  Code = "schema_violation"
+	VersionConflict  Code = "version_conflict"
+	IDReused         Code = "id_reused"
+	PartialDuplicate Code = "partial_duplicate"
+	AlreadyAnswered  Code = "already_answered"
+	StillConnected   Code = "consumer_connected"
+	CursorExpired    Code = "cursor_expired"
+	CursorDiverged   Code = "cursor_diverged"
+	TooLarge         Code = "too_large"
+	RequestTimeout   Code = "request_timeout"
+	RateLimited      Code = "rate_limited"
+	Unavailable      Code = "unavailable"
+	Overloaded       Code = "overloaded"
+	Draining         Code = "draining"
+	ReplyTimeout     Code = "reply_timeout"
+	Internal         Code = "internal"
 )
 
 var table = map[Code]struct {
 	status int
 	title  string
 }{
-	InvalidJSON:       {http.StatusBadRequest, "Not valid JSON"},
-	InvalidMessage:    {http.StatusBadRequest, "Invalid message"},
-	InvalidCursor:     {http.StatusBadRequest, "Invalid cursor"},
-	InvalidRoom:       {http.StatusUnprocessableEntity, "Invalid room"},
-	InvalidParameter:  {http.StatusBadRequest, "Invalid parameter"},
-	Unauthenticated:   {http.StatusUnauthorized, "Unauthenticated"},
-	TokenExpired:      {http.StatusUnauthorized, "Token expired"},
-	TokenRevoked:      {http.StatusUnauthorized, "Token revoked"},
-	Forbidden:         {http.StatusForbidden, "Forbidden"},
-	NotFound:          {http.StatusNotFound, "Not found"},
-	MethodNotAllowed:  {http.StatusMethodNotAllowed, "Method not allowed"},
-	UnsupportedMedia:  {http.StatusUnsupportedMediaType, "Unsupported media type"},
-	UnknownNamespace:  {http.StatusUnprocessableEntity, "Unknown namespace"},
-	UnknownType:       {http.StatusUnprocessableEntity, "Unknown event type"},
-	SchemaViolation:   {http.StatusUnprocessableEntity, "Data does not match the schema"},
-	VersionConflict:   {http.StatusConflict, "The stream has another version"},
-	IDReused:          {http.StatusConflict, "The id belongs to another event"},
-	PartialDuplicate:  {http.StatusConflict, "Some of the group is already published"},
-	AlreadyAnswered:   {http.StatusConflict, "The request is already answered"},
-	ConsumerConnected: {http.StatusConflict, "The consumer is connected"},
-	CursorExpired:     {http.StatusGone, "The log no longer goes back that far"},
-	CursorDiverged:    {http.StatusGone, "The log has no such past"},
-	TooLarge:          {http.StatusRequestEntityTooLarge, "Too large"},
-	RequestTimeout:    {http.StatusRequestTimeout, "The request came too slowly"},
-	RateLimited:       {http.StatusTooManyRequests, "Too many, or too fast"},
-	Unavailable:       {http.StatusServiceUnavailable, "The log is unavailable"},
-	Overloaded:        {http.StatusServiceUnavailable, "Overloaded"},
-	Draining:          {http.StatusServiceUnavailable, "This instance is going away"},
-	ReplyTimeout:      {http.StatusGatewayTimeout, "No answer in time"},
-	Internal:          {http.StatusInternalServerError, "Internal error"},
+	InvalidJSON:      {http.StatusBadRequest, "Not valid JSON"},
+	InvalidMessage:   {http.StatusBadRequest, "Invalid message"},
+	InvalidCursor:    {http.StatusBadRequest, "Invalid cursor"},
+	InvalidRoom:      {http.StatusUnprocessableEntity, "Invalid room"},
+	InvalidParameter: {http.StatusBadRequest, "Invalid parameter"},
+	Unauthenticated:  {http.StatusUnauthorized, "Unauthenticated"},
+	TokenExpired:     {http.StatusUnauthorized, "Token expired"},
+	TokenRevoked:     {http.StatusUnauthorized, "Token revoked"},
+	Forbidden:        {http.StatusForbidden, "Forbidden"},
+	NotFound:         {http.StatusNotFound, "Not found"},
+	MethodNotAllowed: {http.StatusMethodNotAllowed, "Method not allowed"},
+	UnsupportedMedia: {http.StatusUnsupportedMediaType, "Unsupported media type"},
+	UnknownNamespace: {http.StatusUnprocessableEntity, "Unknown namespace"},
+	UnknownType:      {http.StatusUnprocessableEntity, "Unknown event type"},
+	SchemaViolation:  {http.StatusUnprocessableEntity, "Data does not match the schema"},
+	VersionConflict:  {http.StatusConflict, "The stream has another version"},
+	IDReused:         {http.StatusConflict, "The id belongs to another event"},
+	PartialDuplicate: {http.StatusConflict, "Some of the group is already published"},
+	AlreadyAnswered:  {http.StatusConflict, "The request is already answered"},
+	StillConnected:   {http.StatusConflict, "The consumer is connected"},
+	CursorExpired:    {http.StatusGone, "The log no longer goes back that far"},
+	CursorDiverged:   {http.StatusGone, "The log has no such past"},
+	TooLarge:         {http.StatusRequestEntityTooLarge, "Too large"},
+	RequestTimeout:   {http.StatusRequestTimeout, "The request came too slowly"},
+	RateLimited:      {http.StatusTooManyRequests, "Too many, or too fast"},
+	Unavailable:      {http.StatusServiceUnavailable, "The log is unavailable"},
+	Overloaded:       {http.StatusServiceUnavailable, "Overloaded"},
+	Draining:         {http.StatusServiceUnavailable, "This instance is going away"},
+	ReplyTimeout:     {http.StatusGatewayTimeout, "No answer in time"},
+	Internal:         {http.StatusInternalServerError, "Internal error"},
 }
 
 // Error is a failure as a client is told it.

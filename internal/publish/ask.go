@@ -67,7 +67,8 @@ func (d *Desk) question(raw json.RawMessage, draft *event.Draft) (Question, erro
 		return Question{}, invalid(wrong.Field, wrong.Field+" cannot be a "+wrong.Value)
 	}
 	if !draft.ReplyBy.IsZero() {
-		return Question{}, invalid("replyBy", "replyBy follows from the type's reply and timeoutMs; to choose it, publish the event with POST /v1/events")
+		return Question{}, invalid("replyBy", "replyBy follows from the type's reply and timeoutMs; "+
+			"to choose it, publish the event with POST /v1/events")
 	}
 	q := Question{
 		Tenant: draft.Tenant, Namespace: draft.Namespace, CorrelationID: draft.CorrelationID, ID: draft.ID,

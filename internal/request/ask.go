@@ -126,7 +126,9 @@ func (w *Waits) seen(page []*wait) map[eventlog.Place]*event.Entry {
 	return known
 }
 
-func placeOf(e *event.Entry) eventlog.Place { return eventlog.Place{Position: e.Cursor.Position, ID: e.ID} }
+func placeOf(e *event.Entry) eventlog.Place {
+	return eventlog.Place{Position: e.Cursor.Position, ID: e.ID}
+}
 
 func (w *Waits) deliver(n *wait, o *outcome) {
 	w.mu.Lock()

@@ -225,6 +225,7 @@ func (w *Waits) lookAtAll() {
 }
 
 func draining() *problem.Error {
-	return problem.New(problem.Draining, "this instance is going away and waits for no answers: ask again, with the same id, to reach another").
+	return problem.New(problem.Draining, "this instance is going away and waits for no answers: "+
+		"ask again, with the same id, to reach another").
 		RetryAfter(drainRetry)
 }

@@ -172,6 +172,8 @@ func (s *sink) Send(f *Frame) error {
 		word = fmt.Sprintf("expiring at %s", f.Expires.Sub(s.start))
 	case GoAway:
 		word = fmt.Sprintf("goaway %s in %s at %s", f.Text, f.Delay, f.Cursor)
+	case Snapshot:
+		word = fmt.Sprintf("snapshot %s of %d at %s, more: %t", f.Namespace, len(f.States), f.Cursor, f.More)
 	}
 	s.mu.Lock()
 	block := s.block

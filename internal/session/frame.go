@@ -23,6 +23,7 @@ const (
 	Degraded             // Text: nothing new can be known for now
 	Expiring             // Expires: when the token does, so that another is brought
 	GoAway               // Text: why; the session ends in Delay at the latest
+	Snapshot             // States of Namespace, true at Cursor; More are to come
 )
 
 // Frame is one thing a session says.
@@ -34,6 +35,10 @@ type Frame struct {
 	Text    string
 	Delay   time.Duration
 	Expires time.Time
+
+	Namespace string
+	States    []event.State
+	More      bool
 }
 
 // Sink is the connection as a session sees it. An error ends the session: a

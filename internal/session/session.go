@@ -31,6 +31,7 @@ type Config struct {
 	ID        string // names the session to operators
 	Open      Opener
 	Sink      Sink
+	States    States // for snapshots; nil where nobody asks for one
 	Grant     access.Grant
 	Rules     Rules
 	Heartbeat time.Duration
@@ -44,6 +45,7 @@ type Config struct {
 type Session struct {
 	id        string
 	sink      Sink
+	states    States
 	grant     atomic.Pointer[access.Grant] // changed by the session's own goroutine
 	rules     Rules
 	heartbeat time.Duration
@@ -59,6 +61,8 @@ type Session struct {
 	said     event.Cursor // the cursor the client knows
 	live     bool         // the client was told that it is caught up
 	degraded bool         // the client was told that the log is away
+
+	snapshots []snapshot // that are owed before the next event, at the cursor
 
 	reset   *event.Reset
 	warnAt  time.Time // zero: the client knows when the token expires
@@ -84,11 +88,14 @@ func New(c Config, list []Subscription) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{
-		id: c.ID, sink: c.Sink, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
+		id: c.ID, sink: c.Sink, states: c.States, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
 		open: c.Open, cursor: c.Start, said: c.Start, reset: c.Reset,
 		mailbox: newMailbox(), done: make(chan struct{}),
 	}
 	s.hold(c.Grant)
+	if err := s.owe(list); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -136,10 +143,17 @@ func (s *Session) Grant() access.Grant { return *s.grant.Load() }
 func (s *Session) Cursor() event.Cursor { return s.cursor }
 
 // Subscribe adds subscriptions, which take effect at the present cursor. On an
-// error nothing has changed.
-func (s *Session) Subscribe(list []Subscription) error {
+// error nothing has changed. If they ask for snapshots there must be states at that
+// cursor, which is waited for.
+func (s *Session) Subscribe(ctx context.Context, list []Subscription) error {
 	subs, err := s.subs.with(s.Grant(), list, s.rules)
 	if err != nil {
+		return err
+	}
+	if err := AwaitStates(ctx, s.states, list, s.cursor); err != nil {
+		return err
+	}
+	if err := s.owe(list); err != nil {
 		return err
 	}
 	s.follow(subs)
@@ -248,7 +262,7 @@ func (s *Session) loop(ctx context.Context) error {
 		}
 	}
 	for {
-		more, err := s.read(ctx)
+		more, err := s.next(ctx)
 		if err != nil {
 			return err
 		}
@@ -287,11 +301,19 @@ func (s *Session) ring() {
 	s.mailbox.signal()
 }
 
-// read sends one batch and reports whether there is more to read at once.
-func (s *Session) read(ctx context.Context) (more bool, err error) {
+// next sends what comes next, and reports whether there is more to send at once.
+func (s *Session) next(ctx context.Context) (more bool, err error) {
 	if !s.retryAt.IsZero() {
 		return false, nil
 	}
+	if len(s.snapshots) > 0 {
+		return s.snapshot(ctx)
+	}
+	return s.read(ctx)
+}
+
+// read sends one batch and reports whether there is more to read at once.
+func (s *Session) read(ctx context.Context) (more bool, err error) {
 	b, err := s.feed.Read(ctx, s.cursor)
 	if err != nil {
 		return s.readFailed(ctx, err)
@@ -329,9 +351,12 @@ func (s *Session) readFailed(ctx context.Context, err error) (more bool, _ error
 		return true, s.send(Frame{Kind: Reset, Reset: reset})
 	}
 	slog.WarnContext(ctx, "a session cannot read the log", "component", "session", "error", err)
-	s.retryAt = time.Now().Add(retryPause/2 + rand.N(retryPause))
+	s.retry()
 	return false, s.sayDegraded("the log cannot be read")
 }
+
+// retry has the session try again in a while.
+func (s *Session) retry() { s.retryAt = time.Now().Add(retryPause/2 + rand.N(retryPause)) }
 
 // sayDegraded tells the client once that the log is away; Live follows.
 func (s *Session) sayDegraded(reason string) error {
@@ -348,11 +373,11 @@ func (s *Session) send(f Frame) error {
 	switch f.Kind {
 	case Events, Live, Bookmark:
 		s.said = f.Cursor
-	case Reset, Degraded, Expiring, GoAway:
+	case Reset, Degraded, Expiring, GoAway, Snapshot:
 	}
 	s.frame = f
 	err := s.sink.Send(&s.frame)
-	s.frame.Entries = nil // the window must not be held by who is idle
+	s.frame.Entries, s.frame.States = nil, nil // the window must not be held by who is idle
 	return err
 }
 
@@ -383,7 +408,7 @@ func (s *Session) tick(ctx context.Context, now time.Time) error {
 	s.beatAt = now.Add(s.heartbeat)
 	// The resume point of a quiet branch stays near the head: see how far the
 	// log has come without anything for us.
-	if _, err := s.read(ctx); err != nil {
+	if _, err := s.next(ctx); err != nil {
 		return err
 	}
 	if s.cursor != s.said {

@@ -145,7 +145,7 @@ func TestSession_RenewalTakesRoomsAway(t *testing.T) {
 		f := newFeed()
 		r := run(t, f)
 		r.Do(func() error {
-			return r.Subscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"branch:b1", "branch:b2"}}})
+			return r.Subscribe(t.Context(), []Subscription{{Namespace: "/orders", Rooms: []string{"branch:b1", "branch:b2"}}})
 		})
 		r.Do(func() error {
 			return r.Unsubscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"company:c1"}}})
@@ -411,7 +411,7 @@ func TestSession_Subscribe(t *testing.T) {
 		var errs [3]error
 		r.Do(func() error {
 			errs[0] = r.Unsubscribe([]Subscription{{Namespace: "/orders", Rooms: []string{"branch_b1"}}})
-			errs[1] = r.Subscribe([]Subscription{{Namespace: "/printing-ws"}, {Namespace: "/unknown"}})
+			errs[1] = r.Subscribe(t.Context(), []Subscription{{Namespace: "/printing-ws"}, {Namespace: "/unknown"}})
 			errs[2] = r.Unsubscribe([]Subscription{{Namespace: "/orders"}, {Namespace: "/printing-ws"}})
 			return nil
 		})
@@ -421,7 +421,7 @@ func TestSession_Subscribe(t *testing.T) {
 		require.Equal(t, map[string][]string{"/orders": {"branch:b2", "company:c1"}}, r.Joined(), "a refused change changes nothing")
 		f.append("branch:b1", "branch:b2")
 		require.Equal(t, []string{"events 4 to 1-4"}, r.heard())
-		r.Do(func() error { return r.Subscribe([]Subscription{{Namespace: "/orders"}}) })
+		r.Do(func() error { return r.Subscribe(t.Context(), []Subscription{{Namespace: "/orders"}}) })
 		f.append("branch:b1")
 		require.Equal(t, []string{"events 5 to 1-5"}, r.heard(), "it takes effect at the present cursor: 3 is past")
 	})

@@ -15,6 +15,8 @@ import (
 type Subscription struct {
 	Namespace string   `json:"namespace"`
 	Rooms     []string `json:"rooms"`
+	// Snapshot asks for the states of those rooms first.
+	Snapshot Extent `json:"-"`
 }
 
 // Rules are what a subscription must keep to.

@@ -72,6 +72,9 @@ func (v *verifier) checkEventPage(ctx context.Context, page []db.VerifyEventPage
 		}
 		v.checkColumns(r)
 		v.checkRooms(r)
+		if r.Unasked {
+			v.faultAt(RequestMissing, r, "known as a request", "not known")
+		}
 		if v.window.concerns(r.Position) {
 			v.checkKnown(r)
 		}

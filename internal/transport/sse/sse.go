@@ -211,6 +211,7 @@ func (s *stream) append(b []byte, f *session.Frame) []byte {
 		b = appendControl(b, "expiring", map[string]any{"expiresAt": f.Expires.UTC()})
 	case session.GoAway:
 		b = appendControl(b, "goaway", map[string]any{"reason": f.Text, "delayMs": f.Delay.Milliseconds()})
+	case session.Snapshot: // nobody asks for one here
 	}
 	return b
 }

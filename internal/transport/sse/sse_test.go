@@ -328,8 +328,9 @@ func TestStream_SlowReaderThatIsDisconnected(t *testing.T) {
 	const sessions = `tailroom_connections{role="web",transport="sse"}`
 	i.AwaitMetric(t, sessions, 1)
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), alert(strings.Repeat("x", 7<<20)))
+	_, err = io.CopyN(io.Discard, conn, 1<<20) // it is being written
+	require.NoError(t, err)
 	apptest.Trickle(t, conn, 62<<10)
-	<-time.After(2 * time.Second)
 	require.EqualValues(t, 1, i.Metric(t, sessions), "it was slow")
 	answer := i.Do(t, http.MethodPost, "/v1/disconnections", apptest.Token(t, access.Admin, "c1"), `{"subject":"test-web"}`)
 	require.Equal(t, http.StatusCreated, answer.Status)

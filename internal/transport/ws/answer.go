@@ -19,7 +19,7 @@ func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
 	}
 	switch m.Type {
 	case "subscribe", "unsubscribe":
-		return c.follow(m)
+		return c.follow(ctx, m)
 	case "publish":
 		c.publish(ctx, m)
 		return nil
@@ -48,7 +48,7 @@ func (c *conn) answer(ctx context.Context, m *message) *problem.Error {
 
 // follow changes the subscriptions. The reply is sent before the first event
 // that the change lets through.
-func (c *conn) follow(m *message) *problem.Error {
+func (c *conn) follow(ctx context.Context, m *message) *problem.Error {
 	list, err := m.subscriptions()
 	if err != nil {
 		return problem.From(err)
@@ -59,7 +59,7 @@ func (c *conn) follow(m *message) *problem.Error {
 	c.session.Do(func() error {
 		var err error
 		if m.Type == "subscribe" {
-			err = c.session.Subscribe(list)
+			err = c.session.Subscribe(ctx, list)
 		} else {
 			err = c.session.Unsubscribe(m.Unsubscribe)
 		}

@@ -236,8 +236,12 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	if err != nil {
 		return err
 	}
+	consumer := ""
+	if m.Consumer != nil {
+		consumer = *m.Consumer
+	}
 	slog.InfoContext(ctx, "session begins", "component", "ws", "session", c.session.ID(), "remote", c.remote,
-		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role,
+		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role, "consumer", consumer,
 		"client", legible(m.Client.Name), "client_version", legible(m.Client.Version), "cursor", begin.Cursor.String())
 	err = c.say(map[string]any{
 		"type": "welcome", "session": c.session.ID(), "instance": c.handler.Instance(),
@@ -250,23 +254,41 @@ func (c *conn) begin(ctx context.Context, token string, hello []byte) error {
 	return err
 }
 
-// open makes the session, at the cursor that the hello brings or at its consumer's.
-// That is the last that can go wrong: a consumer has lost its older session then.
+// open makes the session, at the cursor that the hello brings, or at its consumer's,
+// or where there are states for the snapshots that it asks for.
 func (c *conn) open(ctx context.Context, m *message, list []session.Subscription) (begin session.Beginning, err error) {
 	asked := &begin
 	if m.Consumer != nil && m.Cursor == "" {
 		asked = nil
-	} else if begin, err = session.Begin(ctx, c.handler.Log, "cursor", m.Cursor); err != nil {
+	} else if begin, err = c.locate(ctx, m.Cursor, list); err != nil {
 		return begin, err
 	}
 	c.session, err = session.New(session.Config{
 		ID: uuid.NewString(), Open: c.handler.Open, Sink: c, Grant: c.grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
-		Start: begin.Cursor, Reset: begin.Reset,
+		Start: begin.Cursor, Reset: begin.Reset, States: c.handler.States,
 	}, list)
-	if err != nil || m.Consumer == nil {
+	if err != nil {
 		return begin, err
 	}
-	return c.session.Consume(ctx, c.handler.Log, c.handler.Consumers, *m.Consumer, asked)
+	if m.Consumer != nil {
+		if begin, err = c.session.Consume(ctx, c.handler.Log, c.handler.Consumers, *m.Consumer, asked); err != nil {
+			return begin, err
+		}
+	}
+	if err = session.AwaitStates(ctx, c.handler.States, list, begin.Cursor); err != nil {
+		c.session.Release()
+	}
+	return begin, err
+}
+
+// locate finds where a cursor is, or without one where a session begins.
+func (c *conn) locate(ctx context.Context, cursor string, list []session.Subscription) (begin session.Beginning, err error) {
+	if cursor == "" {
+		if cursor, err = session.Newest(ctx, c.handler.States, list); err != nil {
+			return begin, err
+		}
+	}
+	return session.Begin(ctx, c.handler.Log, "cursor", cursor)
 }
 
 // read answers messages until the connection ends.

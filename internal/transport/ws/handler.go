@@ -50,6 +50,7 @@ type Config struct {
 	Verify       func(token string) (access.Grant, error)
 	Log          Log
 	Open         session.Opener
+	States       session.States
 	Sessions     *session.Registry
 	Rules        session.Rules
 	Publisher    Publisher

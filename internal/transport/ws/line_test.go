@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -238,9 +239,10 @@ func TestSlow_ClientThatIsDisconnected(t *testing.T) {
 	r := helloRaw(t, i, apptest.Token(t, access.Web, "c1", "b1"), "/orders")
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), fmt.Sprintf(
 		`{"namespace":"/orders","type":"newOrder","data":{"orderId":"1","branchId":"b1","note":%q}}`, strings.Repeat("x", 7<<20)))
+	_, err := io.CopyN(io.Discard, r.Conn, 1<<20) // it is being written
+	require.NoError(t, err)
 	apptest.Trickle(t, r.Conn, 62<<10)
 	const sessions = `tailroom_connections{role="web",transport="websocket"}`
-	<-time.After(2 * time.Second)
 	require.EqualValues(t, 1, i.Metric(t, sessions), "it was slow")
 	answer := i.Do(t, http.MethodPost, "/v1/disconnections", apptest.Token(t, access.Admin, "c1"), `{"subject":"test-web"}`)
 	require.Equal(t, http.StatusCreated, answer.Status)

@@ -41,12 +41,25 @@ type message struct {
 	raw []byte // all of it
 }
 
-// subscription is session.Subscription and what this version cannot do yet:
-// refused, because ignoring it would be a silent gap.
+// subscription is session.Subscription as a client writes it.
 type subscription struct {
 	Namespace string   `json:"namespace"`
 	Rooms     []string `json:"rooms"`
-	Snapshot  bool     `json:"snapshot"`
+	Snapshot  any      `json:"snapshot"` // true, "open"; false and null are none
+}
+
+// extent is what of the states the subscription asks for.
+func (s subscription) extent() (session.Extent, error) {
+	switch s.Snapshot {
+	case nil, false:
+		return session.NoSnapshot, nil
+	case true:
+		return session.AllStates, nil
+	case "open":
+		return session.OpenStates, nil
+	}
+	return 0, problem.New(problem.InvalidMessage, `snapshot is true, for all states, or "open", for those of open streams`).
+		With("path", "subscribe.snapshot").With("allowed", []any{true, "open", false})
 }
 
 // opening is what is read of a message before its token is believed: a list takes up
@@ -106,11 +119,11 @@ func kindOf(e *json.UnmarshalTypeError) string {
 func (m *message) subscriptions() ([]session.Subscription, error) {
 	list := make([]session.Subscription, len(m.Subscribe))
 	for i, s := range m.Subscribe {
-		if s.Snapshot {
-			return nil, problem.New(problem.InvalidMessage, "this server has no snapshots yet: subscribe without").
-				With("path", "subscribe.snapshot")
+		extent, err := s.extent()
+		if err != nil {
+			return nil, err
 		}
-		list[i] = session.Subscription{Namespace: s.Namespace, Rooms: s.Rooms}
+		list[i] = session.Subscription{Namespace: s.Namespace, Rooms: s.Rooms, Snapshot: extent}
 	}
 	return list, nil
 }

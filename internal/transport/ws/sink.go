@@ -78,6 +78,8 @@ func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 		return appendJSON(b, map[string]any{
 			"type": "goaway", "reason": f.Text, "delayMs": f.Delay.Milliseconds(), "cursor": f.Cursor,
 		})
+	case session.Snapshot:
+		return appendText(b, func(b []byte) []byte { return appendSnapshot(b, f) })
 	default:
 		panic("ws: a frame of unknown kind " + strconv.Itoa(int(f.Kind)))
 	}
@@ -115,6 +117,20 @@ func appendMessage(b []byte, entries []*event.Entry, cursor event.Cursor) []byte
 		b = append(b, e.JSON()...)
 	}
 	return appendCursor(append(b, ']'), cursor)
+}
+
+func appendSnapshot(b []byte, f *session.Frame) []byte {
+	b = append(b, `{"type":"snapshot","namespace":`...)
+	b = event.AppendString(b, f.Namespace)
+	b = append(b, `,"states":[`...)
+	for i := range f.States {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = f.States[i].AppendJSON(b)
+	}
+	b = append(b, `],"more":`...)
+	return appendCursor(strconv.AppendBool(b, f.More), f.Cursor)
 }
 
 func deflatedMessage(e *event.Entry) []byte {

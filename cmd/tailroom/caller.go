@@ -20,26 +20,26 @@ const defaultURL = "http://127.0.0.1:3001"
 // makes another one for every connection.
 const mintedTTL = time.Hour
 
-// client is what the commands that talk to a server have in common: where it
+// caller is what the commands that talk to a server have in common: where it
 // is, and who they are to it.
-type client struct {
+type caller struct {
 	address, token, company string
 }
 
-func (c *client) register(flags *pflag.FlagSet) {
+func (c *caller) register(flags *pflag.FlagSet) {
 	flags.StringVar(&c.address, "url", "", "`url` of the server (default: TAILROOM_URL, else "+defaultURL+")")
 	flags.StringVar(&c.token, "token", "", "`token` to show it (default: TAILROOM_TOKEN, else one made with JWT_SECRET or the secret of this folder's \"tailroom dev\")")
 }
 
-func (c *client) registerCompany(flags *pflag.FlagSet) {
+func (c *caller) registerCompany(flags *pflag.FlagSet) {
 	flags.StringVar(&c.company, "company", "", "`id` of the company, for tokens that are good for every company")
 }
 
-func (c *client) url() string { return cmp.Or(c.address, os.Getenv("TAILROOM_URL"), defaultURL) }
+func (c *caller) url() string { return cmp.Or(c.address, os.Getenv("TAILROOM_URL"), defaultURL) }
 
 // tokens returns what yields the token to show: the one given, or fresh ones
 // of this role for the company, or for every company when none was named.
-func (c *client) tokens(role access.Role) (func(context.Context) (string, error), error) {
+func (c *caller) tokens(role access.Role) (func(context.Context) (string, error), error) {
 	if given := cmp.Or(c.token, os.Getenv("TAILROOM_TOKEN")); given != "" {
 		return func(context.Context) (string, error) { return given, nil }, nil
 	}

@@ -1,0 +1,194 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// maxSent is what the server takes as one message by default, in bytes. A longer
+// one would cost the connection.
+const maxSent = 4 << 20
+
+// errBroke says that a connection ended before the answer came.
+var errBroke = errors.New("the connection ended before the answer came")
+
+func (c *Client) current() *conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn
+}
+
+// connected waits for a connection.
+func (c *Client) connected(ctx context.Context) (*conn, error) {
+	for {
+		c.mu.Lock()
+		k, ended, changed := c.conn, c.ended, c.changed
+		c.mu.Unlock()
+		if k != nil {
+			return k, nil
+		}
+		if ended != nil {
+			return nil, ended
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// call says m until it is answered for good.
+func (c *Client) call(ctx context.Context, m map[string]any) (message, error) {
+	for n := 0; ; n++ {
+		k, err := c.connected(ctx)
+		if err != nil {
+			return message{}, err
+		}
+		answer, err := k.ask(ctx, m)
+		if errors.Is(err, errBroke) {
+			continue
+		}
+		e, refused := errors.AsType[*Error](err)
+		if !refused || !e.passing() && !e.aboutToken() {
+			return answer, err
+		}
+		if cause := sleep(ctx, max(pause(n), e.RetryAfter)); cause != nil {
+			return message{}, fmt.Errorf("%w; the last try: %w", cause, e)
+		}
+	}
+}
+
+// call is a message that waits for its answer.
+type call struct {
+	answer chan message
+	size   int // of the message, in bytes
+}
+
+// ask says m and waits for the answer. The error is an *Error if it is a refusal,
+// or errBroke.
+func (k *conn) ask(ctx context.Context, m map[string]any) (message, error) {
+	ref, waits := k.expect()
+	defer k.forget(ref)
+	m["ref"] = ref
+	text, err := encode(m)
+	if err != nil {
+		return message{}, err
+	}
+	k.mu.Lock()
+	waits.size = len(text)
+	k.mu.Unlock()
+	if err := k.say(ctx, text); err != nil {
+		return message{}, err
+	}
+	select {
+	case answer := <-waits.answer:
+		return answer, refusal(answer)
+	case <-ctx.Done():
+		return message{}, context.Cause(ctx)
+	case <-k.done:
+	}
+	select {
+	case answer := <-waits.answer: // the last word
+		return answer, refusal(answer)
+	default:
+	}
+	if e, ok := errors.AsType[*Error](k.reason); ok && e.Close == tooLarge && len(text) == k.largest {
+		return message{}, e // this server takes less than usual
+	}
+	return message{}, errBroke
+}
+
+func (k *conn) expect() (uint64, *call) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refs++
+	waits := &call{answer: make(chan message, 1)}
+	k.waiting[k.refs] = waits
+	return k.refs, waits
+}
+
+func (k *conn) forget(ref uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.waiting, ref)
+}
+
+func refusal(m message) error {
+	if m.Type == "reply" && m.OK || m.Type == "pong" {
+		return nil
+	}
+	if e := parseError(m.raw); e != nil {
+		return e
+	}
+	return &Error{Code: "internal", Detail: "the server refused without a reason"}
+}
+
+// answer gives a message to whoever waits for it.
+func (k *conn) answer(m message) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if waits, ok := k.waiting[m.Ref]; ok {
+		waits.answer <- m
+		delete(k.waiting, m.Ref)
+	}
+}
+
+// post says m without an answer.
+func (k *conn) post(ctx context.Context, m map[string]any) error {
+	text, err := encode(m)
+	if err != nil {
+		return err
+	}
+	return k.say(ctx, text)
+}
+
+func encode(m map[string]any) ([]byte, error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encoding: %w", err)
+	}
+	if len(text) > maxSent {
+		return nil, &Error{
+			Code: "too_large", Status: statuses["too_large"], Detail: fmt.Sprintf("the message has more than %d bytes", maxSent),
+		}
+	}
+	return text, nil
+}
+
+func (k *conn) say(ctx context.Context, text []byte) error {
+	select {
+	case k.out <- text:
+		return nil
+	case <-k.done:
+		return errBroke
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// renewAgain is the longest pause between attempts to renew a token.
+const renewAgain = 5 * time.Second
+
+// renew brings another token before the present one expires.
+func (k *conn) renew(ctx context.Context, expires time.Time) {
+	for {
+		token, err := k.client.cfg.Token(ctx)
+		if err == nil && token != k.client.shown("") {
+			_, err = k.ask(ctx, map[string]any{"type": "auth", "token": token})
+			if err == nil {
+				k.client.shown(token)
+				return
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			k.client.cfg.Logger.WarnContext(ctx, "the token was not renewed", "component", "client", "error", err)
+		}
+		if sleep(ctx, max(minPause, min(renewAgain, time.Until(expires)/4))) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/client"
+	"github.com/tailroom/tailroom/internal/apptest"
+)
+
+// withOutbox is a Config with an outbox in a folder, which must not be refused
+// anything.
+func withOutbox(dir string, s client.Server) client.Config {
+	return client.Config{
+		Server: s, Outbox: filepath.Join(dir, "outbox"),
+		OnRefused: func(_ context.Context, r client.Refusal) error { return r.Err },
+	}
+}
+
+// What is stored without a connection, over two lives of the program, is sent in
+// order behind what was stored before it, each event with the time of its storing.
+func TestEnqueue_OfflineAndAcrossRestarts(t *testing.T) {
+	t.Parallel()
+	server := apptest.Cluster(t, 1)[0]
+	l := newLine(t, "")
+	before := time.Now().Add(-time.Millisecond)
+	c := withOutbox(t.TempDir(), serverAt(service(t), l.url()))
+	first, err := client.New(c)
+	require.NoError(t, err)
+	for i := range 20 {
+		require.NoError(t, first.Enqueue(orders(i, i+1)...))
+	}
+	_, err = client.New(c)
+	require.ErrorContains(t, err, "in use by another Client")
+	require.NoError(t, first.Close())
+	require.NoError(t, first.Close())
+	require.ErrorIs(t, first.Enqueue(orders(0, 1)...), os.ErrClosed)
+
+	f := follow(t, c)
+	require.Equal(t, 20, f.Pending())
+	require.NoError(t, f.Enqueue(orders(20, 40)...))
+	f.until(t, client.Offline)
+	after := time.Now()
+	l.turn(server.URL)
+	require.NoError(t, f.Enqueue(orders(40, 41)...))
+	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, 10*time.Millisecond)
+	all := logged(t, serverAt(service(t), server.URL))
+	require.Len(t, all, 41)
+	for i, e := range all {
+		require.Equal(t, orders(i, i+1)[0].Data.(map[string]any)["orderId"], e.Stream[len("order:"):])
+	}
+	require.WithinRange(t, all[0].OccurredAt, before, after)
+}
+
+// What the server refuses is told and does not stop what comes behind it. What the
+// program does not want to have refused stays.
+func TestEnqueue_Refusals(t *testing.T) {
+	t.Parallel()
+	server := apptest.Cluster(t, 1)[0]
+	refused := make(chan client.Refusal, 10)
+	no := errors.New("not now")
+	answer := no
+	c := client.Config{
+		Server: serverAt(web(t), server.URL), Outbox: filepath.Join(t.TempDir(), "outbox"),
+		OnRefused: func(_ context.Context, r client.Refusal) error {
+			refused <- r
+			return answer
+		},
+	}
+	f := follow(t, c)
+	bad := client.Draft{Namespace: "/orders", Type: "newOrder", Data: map[string]any{"total": 9007199254740993, "branchId": "b7"}}
+	forbidden := client.Draft{Namespace: "/orders", Type: "newOrder", Data: map[string]any{"orderId": "1", "branchId": "b8"}}
+	require.NoError(t, f.Enqueue(bad))
+	require.ErrorIs(t, next(t, f.ended), no)
+	r := next(t, refused)
+	require.ErrorIs(t, r.Err, client.ErrSchemaViolation)
+	require.JSONEq(t, `{"total":9007199254740993,"branchId":"b7"}`, string(r.Events[0].Data.(json.RawMessage)))
+	require.Equal(t, 1, f.Pending())
+
+	answer = nil
+	require.NoError(t, f.Enqueue(forbidden))
+	require.NoError(t, f.Enqueue(orders(2, 3)...))
+	f.run(t)
+	require.ErrorIs(t, next(t, refused).Err, client.ErrSchemaViolation)
+	r = next(t, refused)
+	require.ErrorIs(t, r.Err, client.ErrForbidden)
+	require.NotEmpty(t, r.Events[0].ID)
+	require.Equal(t, "order:2", next(t, f.events).Stream)
+	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, 10*time.Millisecond)
+	require.Empty(t, refused)
+}
+
+func TestEnqueue_Full(t *testing.T) {
+	t.Parallel()
+	server := apptest.Cluster(t, 1)[0]
+	c := withOutbox(t.TempDir(), serverAt(service(t), server.URL))
+	c.OutboxEvents = 3
+	f := follow(t, c)
+	f.stop()
+	require.ErrorIs(t, f.Enqueue(orders(0, 4)...), client.ErrOutboxFull)
+	require.NoError(t, f.Enqueue(orders(0, 3)...))
+	require.ErrorIs(t, f.Enqueue(orders(3, 4)...), client.ErrOutboxFull)
+	require.NoError(t, f.Close())
+
+	c.OutboxEvents, c.OutboxBytes = 0, 700
+	bytes, err := client.New(c)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, bytes.Close()) }()
+	require.ErrorIs(t, bytes.Enqueue(orders(3, 4)...), client.ErrOutboxFull)
+	require.Equal(t, 3, bytes.Pending())
+}

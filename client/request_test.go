@@ -1,0 +1,117 @@
+package client_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/client"
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/apptest"
+)
+
+func printerTest() client.Draft {
+	return client.Draft{
+		Namespace: "/printing-ws", Type: "printer:test",
+		Data: map[string]any{"printerId": "kitchen-1", "branchId": "b7"},
+	}
+}
+
+// answering is what an agent does.
+func answering(f **follower, seen chan<- client.Event) func(context.Context, client.Event) error {
+	return func(ctx context.Context, e client.Event) error {
+		if e.Type != "printer:test" {
+			return nil
+		}
+		_, err := (*f).Publish(ctx, e.Reply(client.Draft{
+			Type: "printer:test:result", Data: map[string]any{"printerId": "kitchen-1", "branchId": "b7", "success": true},
+		}))
+		seen <- e
+		return err
+	}
+}
+
+// Who asks and who answers are on different instances, and the asker is cut while
+// it waits. The request is published once.
+func TestRequest_IsAnswered(t *testing.T) {
+	t.Parallel()
+	cluster := apptest.Cluster(t, 2)
+	l := newLine(t, cluster[0].URL)
+	asker := follow(t, client.Config{Server: serverAt(web(t), l.url())})
+	asker.until(t, client.Live)
+	replies := make(chan client.Event, 1)
+	errs := make(chan error, 1)
+	go func() {
+		reply, err := asker.Request(t.Context(), printerTest())
+		replies <- reply
+		errs <- err
+	}()
+	asked := next(t, asker.events)
+	l.turn(cluster[1].URL)
+	asker.until(t, client.Live)
+
+	var agent *follower
+	seen := make(chan client.Event, 10)
+	ready := make(chan struct{})
+	handler := answering(&agent, seen)
+	agent = follow(t, client.Config{
+		Server: serverAt(apptest.Token(t, access.DesktopApp, "c1", "b7"), cluster[1].URL), From: "earliest",
+		Handler: func(ctx context.Context, e client.Event) error { <-ready; return handler(ctx, e) },
+	})
+	close(ready)
+	require.NoError(t, next(t, errs))
+	reply := next(t, replies)
+	require.Equal(t, asked.ID, reply.CausationID)
+	require.Equal(t, asked.CorrelationID, reply.CorrelationID)
+	require.Equal(t, "printer:test:result", reply.Type)
+	require.Equal(t, asked.ID, next(t, seen).ID)
+	require.False(t, asked.ReplyBy.IsZero())
+	require.False(t, asked.Overdue(time.Now()))
+	require.True(t, asked.Overdue(asked.ReplyBy.Add(1)))
+
+	s := serverAt(service(t), cluster[0].URL)
+	var list []client.Asked
+	for a, err := range s.Requests(t.Context(), client.RequestQuery{Status: "answered"}) {
+		require.NoError(t, err)
+		list = append(list, a)
+	}
+	require.Len(t, list, 1, "it was asked once")
+	require.Equal(t, asked.ID, list[0].Request.ID)
+	require.Equal(t, reply.ID, list[0].Reply.ID)
+
+	_, err := s.Publish(t.Context(), asked.Reply(client.Draft{
+		ID: client.DeriveID(asked.ID, "another"), Type: "printer:test:result", Data: map[string]any{"printerId": "kitchen-1", "branchId": "b7", "success": false},
+	}))
+	require.ErrorIs(t, err, client.ErrAlreadyAnswered)
+}
+
+func TestRequest_NobodyAnswers(t *testing.T) {
+	t.Parallel()
+	server := apptest.Cluster(t, 1)[0]
+	f := follow(t, client.Config{Server: serverAt(web(t), server.URL)})
+	d := printerTest()
+	d.ID = client.DeriveID("request", "1")
+	d.ReplyBy = time.Now().Add(300 * time.Millisecond)
+	_, err := f.Request(t.Context(), d)
+	require.ErrorIs(t, err, client.ErrReplyTimeout)
+	var timeout *client.Error
+	require.ErrorAs(t, err, &timeout)
+	var correlation string
+	require.True(t, timeout.Field("correlationId", &correlation))
+	require.Equal(t, d.ID, correlation)
+
+	_, err = serverAt(web(t), server.URL).Request(t.Context(), d)
+	require.ErrorIs(t, err, client.ErrReplyTimeout, "the same, over HTTP")
+	for a, err := range serverAt(service(t), server.URL).Requests(t.Context(), client.RequestQuery{}) {
+		require.NoError(t, err)
+		require.Equal(t, correlation, a.CorrelationID)
+		require.Nil(t, a.Reply)
+	}
+	_, err = f.Request(t.Context(), client.Draft{
+		Namespace: "/orders", Type: "driverUpdate", Data: map[string]any{"driverId": "1", "branchId": "b7"},
+	})
+	var refused *client.Error
+	require.ErrorAs(t, err, &refused, "nothing answers that")
+}
