@@ -35,6 +35,29 @@ func fakeServer(t *testing.T, talk func(*websocket.Conn)) string {
 	return server.URL
 }
 
+// Where the server began "now" is where the next connection begins, although nothing
+// has come.
+func TestRun_GoesOnFromTheWelcome(t *testing.T) {
+	t.Parallel()
+	cursors := make(chan any, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"tailroom.v1"}})
+		if err != nil {
+			return
+		}
+		defer func() { _ = ws.CloseNow() }()
+		var hello map[string]any
+		if wsjson.Read(r.Context(), ws, &hello) == nil {
+			cursors <- hello["cursor"]
+			say(ws, welcome)
+		}
+	}))
+	t.Cleanup(server.Close)
+	followOrders(t, server.URL)
+	require.Nil(t, next(t, cursors))
+	require.Equal(t, "1-5", next(t, cursors))
+}
+
 func say(ws *websocket.Conn, text string) {
 	_ = ws.Write(context.Background(), websocket.MessageText, []byte(text))
 }

@@ -61,6 +61,7 @@ func trusting(authority *certtest.Authority, two bool) *http.Client {
 	protocols.SetHTTP2(two)
 	return &http.Client{Transport: apptest.Watch(&http.Transport{
 		DisableKeepAlives: true, Protocols: &protocols, TLSClientConfig: &tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12},
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}, // so that who does not read is soon known
 	})}
 }
 
@@ -152,6 +153,9 @@ func TestTLS_SlowReaders(t *testing.T) {
 	socket, _ := s.one.Hello(t, web, "", `[{"namespace":"/availability"}]`)
 	socket.Until(t, "live")
 	large := `{"namespace":"/availability","type":"newAlert","data":{"message":"` + noise(700<<10) + `"}}`
+	for range 8 { // which the buffers on the way may hold
+		s.Publish(t, service, large)
+	}
 	require.Eventually(t, func() bool {
 		s.Publish(t, service, large)
 		return s.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`) == 3
