@@ -3,10 +3,12 @@ package isolation_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
