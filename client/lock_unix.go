@@ -20,7 +20,8 @@ func lockFile(path string) (release func() error, err error) {
 		file.Close()
 		return nil, fmt.Errorf("%s is in use by another Client, perhaps of another process: %w", path, err)
 	}
-	// Given back by name: a process that another goroutine is starting has the open
-	// file too, for a moment.
-	return func() error { return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close()) }, nil
+	return func() error {
+		// Closing is not enough while a child that is being started has a copy.
+		return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
+	}, nil
 }

@@ -194,7 +194,7 @@ func TestRun_OldNewsIsNoStatus(t *testing.T) {
 	l.turn("")
 	f.until(t, client.Offline)
 	close(free)
-	require.Eventually(t, func() bool { return f.Cursor() == "1-1" }, apptest.Patience, time.Millisecond)
+	require.Eventually(t, func() bool { return f.Cursor() == "1-1" && client.Waiting(f.Client) == 0 }, apptest.Patience, time.Millisecond)
 	f.stop()
 	for len(f.statuses) > 0 {
 		require.NotEqual(t, client.Live, next(t, f.statuses).Phase)
