@@ -70,7 +70,7 @@ func TestRun_AsksForTheStateAgain(t *testing.T) {
 	defer close(said)
 	snapshots := make(chan client.Snapshot, 10)
 	f := follow(t, client.Config{
-		Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: true}},
+		Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}},
 		OnReset: func(context.Context, client.Reset) error { return nil },
 		OnSnapshot: func(_ context.Context, s client.Snapshot) error {
 			snapshots <- s
@@ -241,7 +241,7 @@ func TestNew_SaysWhatIsWrong(t *testing.T) {
 		"both Consumer and From":               {Server: s, Consumer: "a", From: "now"},
 		"no Handler for what is subscribed to": {Server: s, Subscribe: []client.Subscription{{Namespace: "/orders"}}},
 		"no OnRefused":                         {Server: s, Outbox: "o"},
-		"no OnSnapshot":                        {Server: s, Handler: handler, Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: true}}},
+		"no OnSnapshot":                        {Server: s, Handler: handler, Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}}},
 		"holds no cursor: remove it":           {Server: s, Handler: handler, CursorFile: "end_test.go"},
 		"no such file or directory":            {Server: s, Outbox: "/nowhere/outbox", OnRefused: func(context.Context, client.Refusal) error { return nil }},
 	} {
