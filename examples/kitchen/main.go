@@ -51,7 +51,8 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("kitchen", flag.ContinueOnError)
-	urls := flags.String("url", cmp.Or(os.Getenv("TAILROOM_URL"), "http://127.0.0.1:3001"), "the instances, parted by commas; also TAILROOM_URL")
+	here := cmp.Or(os.Getenv("TAILROOM_URL"), "http://127.0.0.1:3001")
+	urls := flags.String("url", here, "the instances, parted by commas; also TAILROOM_URL")
 	tokenFile := flags.String("token-file", "", "a file with the token, read at every connection; without it TAILROOM_TOKEN")
 	name := flags.String("name", "kitchen", "the name under which the server keeps its place")
 	within := flags.Duration("print-within", 15*time.Minute, "how long after the order paper still helps")

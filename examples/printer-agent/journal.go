@@ -15,7 +15,7 @@ import (
 const (
 	accepted = "accepted" // it is the agent's, whatever happens
 	begun    = "begun"    // it may be on paper, or not
-	settled   = "ended"    // there is an outcome, which has to be reported
+	settled  = "ended"    // there is an outcome, which has to be reported
 	reported = "reported" // the report is in the outbox: kept to know the task again
 )
 
@@ -63,7 +63,10 @@ func openJournal(path string) (*journal, error) {
 			return nil, fmt.Errorf("the journal %s is damaged before byte %d: %w", path, at, err)
 		} // else it was being written when the machine stopped, and nothing relies on it
 	}
-	return j, j.rewrite()
+	if err := j.rewrite(); err != nil {
+		return nil, err
+	}
+	return j, nil
 }
 
 func (j *journal) close() error {

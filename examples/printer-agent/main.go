@@ -60,7 +60,8 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	var s settings
 	flags := flag.NewFlagSet("printer-agent", flag.ContinueOnError)
-	flags.StringVar(&s.urls, "url", cmp.Or(os.Getenv("TAILROOM_URL"), "http://127.0.0.1:3001"), "the instances, parted by commas; also TAILROOM_URL")
+	here := cmp.Or(os.Getenv("TAILROOM_URL"), "http://127.0.0.1:3001")
+	flags.StringVar(&s.urls, "url", here, "the instances, parted by commas; also TAILROOM_URL")
 	flags.StringVar(&s.tokenFile, "token-file", "", "a file with the token, read at every connection; without it TAILROOM_TOKEN")
 	flags.StringVar(&s.branch, "branch", "", "the branch whose printers these are")
 	flags.StringVar(&s.name, "name", "", "the name of this agent, under which the server keeps its place (default printer-agent-BRANCH)")

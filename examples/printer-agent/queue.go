@@ -122,8 +122,8 @@ func (q *queue) do(ctx context.Context, t *task, trouble string) (outcome, error
 		return outcome{Status: printed}, nil // and then the machine stopped
 	case t.event.Overdue(time.Now()):
 		return outcome{Status: expired, Error: "expired: it was wanted by " + t.event.ReplyBy.Format(time.RFC3339)}, nil
-	case t.wrong != nil:
-		return outcome{Status: failed, Error: "it cannot be read: " + t.wrong.Error()}, nil
+	case t.wrong != "":
+		return outcome{Status: failed, Error: "it cannot be read: " + t.wrong}, nil
 	case trouble != "" && t.test():
 		return outcome{Status: failed, Error: trouble}, nil
 	case trouble != "":

@@ -14,7 +14,7 @@ type task struct {
 	order
 
 	event client.Event
-	wrong error // why its data cannot be understood
+	wrong string // why its data cannot be understood
 }
 
 // order is what the data say.
@@ -42,7 +42,9 @@ type outcome struct {
 
 func read(e client.Event) task {
 	t := task{event: e}
-	t.wrong = json.Unmarshal(e.Data, &t.order)
+	if err := json.Unmarshal(e.Data, &t.order); err != nil {
+		t.wrong = err.Error()
+	}
 	return t
 }
 
