@@ -3,6 +3,7 @@ package examples_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -197,7 +198,7 @@ func newCluster(t testing.TB) *cluster {
 
 func (c *cluster) start(i int) {
 	c.t.Helper()
-	p, err := load.Start(c.t.Context(), c.program, apptest.Log, append(c.environ, fmt.Sprint("INSTANCE_ID=i", i))...)
+	p, err := load.Start(c.t.Context(), c.program, os.Stderr, append(c.environ, fmt.Sprint("INSTANCE_ID=i", i))...)
 	require.NoError(c.t, err)
 	c.instances[i] = p
 	c.lines[i].Turn(p.URL)
