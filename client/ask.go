@@ -19,12 +19,7 @@ func (c *Client) Request(ctx context.Context, d Draft) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	m := map[string]any{}
-	for name, value := range fields {
-		m[name] = value
-	}
-	m["event"], m["type"] = m["type"], "request"
-	answer, err := c.call(ctx, m)
+	answer, err := c.call(ctx, map[string]any{"type": "request", "event": fields})
 	if err != nil {
 		return Event{}, err
 	}

@@ -70,7 +70,25 @@ type Subscription struct {
 	Rooms     []string `json:"rooms,omitempty"`
 	// Snapshot asks for the state first, before the events that change it, when Run
 	// begins and after a reset: Config.OnSnapshot.
-	Snapshot bool `json:"snapshot,omitempty"`
+	Snapshot Extent `json:"snapshot,omitempty"`
+}
+
+// Extent is which states a Subscription asks for. The zero Extent is none.
+type Extent string
+
+const (
+	// OpenStates are those of streams that nothing has closed: what a screen shows.
+	OpenStates Extent = "open"
+	// AllStates are those of closed streams as well.
+	AllStates Extent = "all"
+)
+
+// MarshalJSON writes the Extent as the protocol has it.
+func (e Extent) MarshalJSON() ([]byte, error) {
+	if e == AllStates {
+		return []byte("true"), nil
+	}
+	return json.Marshal(string(e))
 }
 
 // Reset says that the log cannot go on from the client's cursor, so that events
@@ -165,7 +183,7 @@ func (c Config) check() error {
 		return errors.New("no Handler for what is subscribed to")
 	case c.Outbox != "" && c.OnRefused == nil:
 		return errors.New("no OnRefused: somebody has to hear what the server refuses of the outbox")
-	case c.OnSnapshot == nil && slices.ContainsFunc(c.Subscribe, func(s Subscription) bool { return s.Snapshot }):
+	case c.OnSnapshot == nil && slices.ContainsFunc(c.Subscribe, func(s Subscription) bool { return s.Snapshot != "" }):
 		return errors.New("no OnSnapshot for the state that is subscribed to")
 	}
 	return c.Server.check()

@@ -329,7 +329,7 @@ func (c *Client) outdated() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was := c.stale
-	c.stale = slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot })
+	c.stale = slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot != "" })
 	return c.stale && !was
 }
 

@@ -209,7 +209,9 @@ func (d *dialer) greeting(token string) map[string]any {
 		cursor = d.cfg.From
 	}
 	for i := range list {
-		list[i].Snapshot = list[i].Snapshot && d.stale
+		if !d.stale {
+			list[i].Snapshot = ""
+		}
 	}
 	hello := map[string]any{
 		"type": "hello", "token": token, "subscribe": list,

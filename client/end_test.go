@@ -20,6 +20,14 @@ import (
 // when it is told to.
 func fakeServer(t *testing.T, talk func(*websocket.Conn)) string {
 	t.Helper()
+	url, _ := listeningServer(t, talk)
+	return url
+}
+
+// listeningServer is a fakeServer that passes the hellos on.
+func listeningServer(t *testing.T, talk func(*websocket.Conn)) (url string, hellos chan map[string]any) {
+	t.Helper()
+	hellos = make(chan map[string]any, 100)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"tailroom.v1"}})
 		if err != nil {
@@ -28,18 +36,80 @@ func fakeServer(t *testing.T, talk func(*websocket.Conn)) string {
 		defer func() { _ = ws.CloseNow() }()
 		var hello map[string]any
 		if wsjson.Read(r.Context(), ws, &hello) == nil {
+			hellos <- hello
 			talk(ws)
 		}
 	}))
 	t.Cleanup(server.Close)
-	return server.URL
+	return server.URL, hellos
+}
+
+// Where the server began "now" is where the next connection begins, although nothing
+// has come.
+func TestRun_GoesOnFromTheWelcome(t *testing.T) {
+	t.Parallel()
+	url, hellos := listeningServer(t, func(ws *websocket.Conn) { say(ws, welcome) })
+	followOrders(t, url)
+	require.Nil(t, next(t, hellos)["cursor"])
+	require.Equal(t, "1-5", next(t, hellos)["cursor"])
+}
+
+// The log is failed over under a client that has the state: with another connection it
+// gets that anew. Else it has it once.
+func TestRun_AsksForTheStateAgain(t *testing.T) {
+	t.Parallel()
+	said := make(chan string, 10)
+	url, hellos := listeningServer(t, func(ws *websocket.Conn) {
+		for text := range said {
+			if text == "" {
+				return
+			}
+			say(ws, text)
+		}
+	})
+	defer close(said)
+	snapshots := make(chan client.Snapshot, 10)
+	f := follow(t, client.Config{
+		Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}},
+		OnReset: func(context.Context, client.Reset) error { return nil },
+		OnSnapshot: func(_ context.Context, s client.Snapshot) error {
+			snapshots <- s
+			return nil
+		},
+	})
+	asks := func() (cursor, snapshot any) {
+		hello := next(t, hellos)
+		return hello["cursor"], hello["subscribe"].([]any)[0].(map[string]any)["snapshot"]
+	}
+	cursor, snapshot := asks()
+	require.Equal(t, []any{nil, true}, []any{cursor, snapshot})
+	said <- welcome
+	said <- `{"type":"snapshot","namespace":"/orders","states":[],"cursor":"1-5","more":true}`
+	said <- "" // before it is whole
+	cursor, snapshot = asks()
+	require.Equal(t, []any{"1-5", true}, []any{cursor, snapshot})
+	said <- welcome
+	said <- `{"type":"snapshot","namespace":"/orders","states":[],"cursor":"1-5","more":true}`
+	said <- `{"type":"snapshot","namespace":"/orders","states":[],"cursor":"1-5","more":false}`
+	said <- `{"type":"live","cursor":"1-5"}`
+	for _, first := range []bool{true, true, false} {
+		require.Equal(t, first, next(t, snapshots).First)
+	}
+	f.until(t, client.Live)
+	said <- ""
+	cursor, snapshot = asks()
+	require.Equal(t, []any{"1-5", nil}, []any{cursor, snapshot})
+	said <- welcome
+	said <- `{"type":"reset","reason":"diverged","oldest":"1-0","resume":"1-3","snapshot":"/v1/state"}`
+	cursor, snapshot = asks()
+	require.Equal(t, []any{"1-3", true}, []any{cursor, snapshot})
 }
 
 func say(ws *websocket.Conn, text string) {
 	_ = ws.Write(context.Background(), websocket.MessageText, []byte(text))
 }
 
-const welcome = `{"type":"welcome","instance":"fake","cursor":"1-5","heartbeatMs":10000}`
+const welcome = `{"type":"welcome","instance":"fake","cursor":"1-5","heartbeatMs":60000}`
 
 func followOrders(t *testing.T, url string) *follower {
 	t.Helper()
@@ -171,7 +241,7 @@ func TestNew_SaysWhatIsWrong(t *testing.T) {
 		"both Consumer and From":               {Server: s, Consumer: "a", From: "now"},
 		"no Handler for what is subscribed to": {Server: s, Subscribe: []client.Subscription{{Namespace: "/orders"}}},
 		"no OnRefused":                         {Server: s, Outbox: "o"},
-		"no OnSnapshot":                        {Server: s, Handler: handler, Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: true}}},
+		"no OnSnapshot":                        {Server: s, Handler: handler, Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}}},
 		"holds no cursor: remove it":           {Server: s, Handler: handler, CursorFile: "end_test.go"},
 		"no such file or directory":            {Server: s, Outbox: "/nowhere/outbox", OnRefused: func(context.Context, client.Refusal) error { return nil }},
 	} {

@@ -49,7 +49,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	defer kitchen.Close()
+	defer func() { _ = kitchen.Close() }()
 	if err := kitchen.Run(ctx); err != nil {
 		panic(err)
 	}
@@ -114,8 +114,7 @@ func ExampleError() {
 
 	_, err := shop.Publish(context.Background(), accept)
 	fmt.Println(errors.Is(err, client.ErrVersionConflict))
-	var refused *client.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*client.Error](err); ok {
 		fmt.Println(refused.Status, refused.Detail)
 		fmt.Println(refused.Conflicts[0].Stream, refused.Conflicts[0].CurrentVersion)
 	}
@@ -153,7 +152,7 @@ func ExampleClient_Enqueue() {
 	if err != nil {
 		panic(err)
 	}
-	defer agent.Close()
+	defer func() { _ = agent.Close() }()
 
 	// Nothing is connected yet. What Enqueue has taken is on the disk.
 	for _, data := range []map[string]any{

@@ -3,6 +3,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -19,5 +20,8 @@ func lockFile(path string) (release func() error, err error) {
 		file.Close()
 		return nil, fmt.Errorf("%s is in use by another Client, perhaps of another process: %w", path, err)
 	}
-	return file.Close, nil
+	return func() error {
+		// Closing is not enough while a child that is being started has a copy.
+		return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
+	}, nil
 }

@@ -169,6 +169,38 @@ func TestRun_Statuses(t *testing.T) {
 	require.Equal(t, client.Status{Phase: client.Closed}, next(t, f.statuses))
 }
 
+// The handler is still busy with what an earlier connection brought: that it was live
+// is no news when it is offline.
+func TestRun_OldNewsIsNoStatus(t *testing.T) {
+	t.Parallel()
+	server := apptest.Cluster(t, 1)[0]
+	_, err := serverAt(service(t), server.URL).Publish(t.Context(), orders(0, 1)...)
+	require.NoError(t, err)
+	l := apptest.NewLine(t, server.URL)
+	begun, free := make(chan struct{}), make(chan struct{})
+	f := follow(t, client.Config{
+		Server: serverAt(service(t), l.URL()), From: "earliest", Subscribe: []client.Subscription{{Namespace: "/orders"}},
+		Handler: func(context.Context, client.Event) error {
+			close(begun)
+			<-free
+			return nil
+		},
+	})
+	next(t, begun)
+	_, err = f.Publish(t.Context(), client.Draft{ // the answer comes behind the live
+		Namespace: "/availability", Type: "availabilityUpdate", Data: map[string]any{"productId": "p", "branchId": "b8", "available": true},
+	})
+	require.NoError(t, err)
+	l.Turn("")
+	f.until(t, client.Offline)
+	close(free)
+	require.Eventually(t, func() bool { return f.Cursor() == "1-1" && client.Waiting(f.Client) == 0 }, apptest.Patience, time.Millisecond)
+	f.stop()
+	for len(f.statuses) > 0 {
+		require.NotEqual(t, client.Live, next(t, f.statuses).Phase)
+	}
+}
+
 // What the handler fails at stays before the cursor, and the next Run begins with
 // it.
 func TestRun_EndsWithTheHandlersError(t *testing.T) {
@@ -301,6 +333,7 @@ func TestSubscribe(t *testing.T) {
 	require.NoError(t, f.Subscribe(t.Context(), client.Subscription{Namespace: "/availability"}))
 	require.NoError(t, f.Unsubscribe(t.Context(), client.Subscription{Namespace: "/orders", Rooms: []string{"company:c1"}}))
 	require.ErrorIs(t, f.Subscribe(t.Context(), client.Subscription{Namespace: "/nowhere"}), &client.Error{Code: "unknown_namespace"})
+	require.ErrorIs(t, f.Subscribe(t.Context()), &client.Error{Code: "invalid_message"})
 	l.Turn(server.URL)
 	again := f.until(t, client.Replaying)
 	require.Equal(t, map[string][]string{"/orders": {"branch:b7"}, "/availability": {"branch:b7", "company:c1"}}, again[len(again)-1].Rooms)

@@ -75,7 +75,7 @@ func TestSnapshot(t *testing.T) {
 	v := &versions{t: t, held: map[string]int64{}}
 	f := follow(t, client.Config{
 		Server: serverAt(web(t), l.URL()), OnSnapshot: v.snapshot, Handler: v.event,
-		Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: true}},
+		Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}},
 	})
 	f.until(t, client.Live)
 	pages := v.pages
@@ -106,7 +106,7 @@ func TestSnapshot_AfterAReset(t *testing.T) {
 	resets := make(chan client.Reset, 1)
 	f := follow(t, client.Config{
 		Server: serverAt(web(t), server.URL), OnSnapshot: v.snapshot, Handler: v.event, From: "1-1000",
-		Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: true}},
+		Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}},
 		OnReset: func(_ context.Context, r client.Reset) error {
 			resets <- r
 			return nil
@@ -116,6 +116,29 @@ func TestSnapshot_AfterAReset(t *testing.T) {
 	require.Equal(t, "1-3", next(t, resets).Resume)
 	require.EqualValues(t, 1, v.of("order:2"))
 	require.Equal(t, "1-3", f.Cursor())
+}
+
+// Streams that are closed are left out, unless all are asked for.
+func TestSnapshot_Extent(t *testing.T) {
+	t.Parallel()
+	server := apptest.Cluster(t, 1)[0]
+	shop := serverAt(service(t), server.URL)
+	_, err := shop.Publish(t.Context(), append(orders(0, 2), client.Draft{
+		Namespace: "/orders", Type: "orderCancelled", Data: map[string]any{"orderId": "0", "branchId": "b7"},
+	})...)
+	require.NoError(t, err)
+	for extent, want := range map[client.Extent]map[string]int64{
+		client.OpenStates: {"order:1": 1}, client.AllStates: {"order:0": 2, "order:1": 1},
+	} {
+		v := &versions{t: t, held: map[string]int64{}}
+		f := follow(t, client.Config{
+			Server: serverAt(web(t), server.URL), OnSnapshot: v.snapshot, Handler: v.event,
+			Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: extent}},
+		})
+		f.until(t, client.Live)
+		f.stop()
+		require.Equal(t, want, v.held)
+	}
 }
 
 func TestServer_State(t *testing.T) {

@@ -126,7 +126,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     asks boolean;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1952541036, 8); -- two instances that start at once
+    PERFORM pg_advisory_xact_lock(1952541036, 7); -- two instances that start at once
     asks := EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::tailroom.event_types, mirror_catalogue.types) want
         LEFT JOIN tailroom.event_types have ON have.namespace = want.namespace AND have.type = want.type

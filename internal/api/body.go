@@ -44,14 +44,6 @@ func expectMore(r *http.Request) {
 	}
 }
 
-// waitPatiently lets the client of a request whose body has ended wait for as long as
-// it likes: the body's time is not its own.
-func waitPatiently(r *http.Request) {
-	if b, ok := r.Body.(*body); ok {
-		_ = b.conn.SetReadDeadline(time.Time{})
-	}
-}
-
 // body has a deadline until it has come to its end. From there on the server
 // reads, without one, to see whether the client is still there.
 type body struct {

@@ -67,7 +67,6 @@ func (a *api) ask(w http.ResponseWriter, r *http.Request) error {
 		writeJSON(w, http.StatusOK, answered(question, reply))
 		return nil
 	}
-	waitPatiently(r)
 	question, reply, err := asked.Reply(r.Context())
 	if err != nil {
 		return err

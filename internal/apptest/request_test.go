@@ -403,12 +403,16 @@ func TestRequest_WebSocket(t *testing.T) {
 	require.Equal(t, "reply_timeout", late.Code, string(late.Raw))
 	s.Send(t, `{"type":"request","ref":2,"namespace":"/printing-ws","data":{}}`)
 	require.Equal(t, "invalid_parameter", s.Next(t).Code)
+	for _, name := range []string{"event", "request"} { // as a whole
+		s.Send(t, fmt.Sprintf(`{"type":"request","ref":2,%q:%s}`, name, testPrint(newID(), "b7", `,"timeoutMs":50`)))
+		require.Equal(t, "reply_timeout", s.Next(t).Code, name)
+	}
 
 	send(3, newID(), "")
 	awaitMetric(t, i[0], "tailroom_request_waits", 1)
 	require.NoError(t, s.Conn.CloseNow())
 	awaitMetric(t, i[0], `tailroom_request_waits_total{end="gone"}`, 1)
-	require.Zero(t, i[0].Metric(t, "tailroom_request_waits"))
+	require.Eventually(t, func() bool { return i[0].Metric(t, "tailroom_request_waits") == 0 }, apptest.Patience, 5*time.Millisecond)
 }
 
 func indexOf(list []string, wanted string) int {
@@ -494,6 +498,23 @@ func TestRequest_DatabaseAway(t *testing.T) {
 	require.Equal(t, http.StatusOK, answer.Status, string(answer.Body))
 }
 
+// A log that has lost its end may have lost the request. Whoever waits is told, though
+// no event says so.
+func TestRequest_Lost(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn)
+	web := apptest.Token(t, access.Web, "c1")
+	id := newID()
+	answers := ask(t, i, web, testPrint(id, "b7", ""))
+	awaitRequest(t, i, web, id)
+	execute(t, dsn, "DELETE FROM tailroom.requests")
+	answer := answerOf(t, answers)
+	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
+	require.Equal(t, id, answer.Field("id"))
+	awaitMetric(t, i, `tailroom_request_waits_total{end="lost"}`, 1)
+}
+
 // An instance that goes away lets nobody wait.
 func TestRequest_Drain(t *testing.T) {
 	t.Parallel()
@@ -541,6 +562,19 @@ func TestRequest_SQL(t *testing.T) {
 		return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'already_answered'") == 1
 	}, apptest.Patience, 10*time.Millisecond)
 
+	// One of a transaction is no event, because its id was used before: then the other
+	// is the answer.
+	open := newID()
+	i.Publish(t, web, strings.TrimSuffix(testPrint(open, "b7", ""), "}")+`,"replyBy":"2100-01-31T18:30:00Z"}`)
+	second := newID()
+	_, err = pool.Exec(t.Context(), strings.Replace(fmt.Sprintf(answer, "publish"), "$1", "$1, id => $2", 1)+
+		","+strings.Replace(strings.TrimPrefix(fmt.Sprintf(answer, "publish"), "SELECT"), "$1", "$1, id => $3", 1), open, open, second)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'id_reused'") == 1
+	}, apptest.Patience, 10*time.Millisecond)
+	require.Equal(t, second, query[string](t, dsn, "SELECT answer_id::text FROM tailroom.requests WHERE correlation_id = '"+open+"'"))
+
 	for n, by := range []string{"publish", "append"} {
 		id := newID()
 		_, err := pool.Exec(t.Context(), fmt.Sprintf(`SELECT tailroom.%s('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b7"}',
@@ -549,11 +583,11 @@ func TestRequest_SQL(t *testing.T) {
 		awaitRequest(t, i, web, id)
 		require.Equal(t, "pending", i.Get(t, "/v1/requests/"+id, web).Field("status"))
 		i.Publish(t, app, result(id, "b7"))
-		require.Len(t, requests(t, i, web, "status=answered"), 3+n)
+		require.Len(t, requests(t, i, web, "status=answered"), 4+n)
 	}
 	// Without a time it asks nobody, and a type that has no reply cannot.
 	_, err = pool.Exec(t.Context(), `SELECT tailroom.append('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b7"}'),
 		tailroom.append('c1', '/printing-ws', 'printJobUpdate', '{"jobId":"j1","status":"queued","branchId":"b7"}', reply_by => now())`)
 	require.NoError(t, err)
-	require.Len(t, requests(t, i, web, ""), 4)
+	require.Len(t, requests(t, i, web, ""), 5)
 }

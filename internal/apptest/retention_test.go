@@ -39,12 +39,12 @@ func TestRetention_TellsLateClients(t *testing.T) {
 	before.Stop()
 
 	_, owner := pgtest.Login(t, dsn, "tailroom_owner")
-	i := apptest.Start(t, owner, append([]string{"RETENTION=30d,2MiB"}, tinyWindow...)...)
+	i := apptest.Start(t, owner, append([]string{"RETENTION=30d,2400KiB"}, tinyWindow...)...)
 	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_dropped_total") >= 2 },
 		apptest.Patience, apptest.Patience/1000)
 	layout, err := eventlog.New(pool).Layout(t.Context())
 	require.NoError(t, err)
-	require.LessOrEqual(t, layout.Bytes(), int64(2<<20))
+	require.LessOrEqual(t, layout.Bytes(), int64(2400<<10))
 	floor := layout.Floor
 	require.Equal(t, int64(200), floor)
 	oldest := fmt.Sprintf("1-%d", floor)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,13 @@ import (
 	"github.com/tailroom/tailroom/internal/session"
 )
 
+// nowhere is where sessions send that are never run.
+type nowhere struct{}
+
+func (nowhere) Send(*session.Frame) error { return nil }
+func (nowhere) Heartbeat() error          { return nil }
+func (nowhere) EndBy(time.Time)           {}
+
 // What was acknowledged before a desk stops is written, whether its session has ended
 // or not.
 func TestDesk_WritesTheLast(t *testing.T) {
@@ -27,7 +35,7 @@ func TestDesk_WritesTheLast(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	s, err := session.New(session.Config{ID: uuid.NewString(), Sink: nowhere{}, Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
 	require.NoError(t, err)
 	claim, err := d.Claim(t.Context(), "n", s, nil, nil)
 	require.NoError(t, err)
@@ -70,7 +78,7 @@ func TestDesk_AnswerLost(t *testing.T) {
 	t.Parallel()
 	line := &losing{Pool: pgtest.Pool(t, pgtest.Database(t)), down: true}
 	d := New(line, uuid.New(), prometheus.NewRegistry())
-	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	s, err := session.New(session.Config{ID: uuid.NewString(), Sink: nowhere{}, Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
 	require.NoError(t, err)
 	claimed := make(chan error, 1)
 	go func() {
@@ -96,7 +104,7 @@ func TestDesk_History(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	d := New(pool, uuid.New(), prometheus.NewRegistry())
-	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	s, err := session.New(session.Config{ID: uuid.NewString(), Sink: nowhere{}, Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
 	require.NoError(t, err)
 	claimed := make(chan session.Claim, 1)
 	go func() {

@@ -44,7 +44,7 @@ func (m *model) desk() *Desk { return New(m.pool, uuid.New(), prometheus.NewRegi
 func (m *model) claim(t *rapid.T) {
 	h := &holding{desk: rapid.IntRange(0, len(m.desks)-1).Draw(t, "desk"), name: fmt.Sprint("n", rapid.IntRange(0, m.names-1).Draw(t, "name"))}
 	d := m.desks[h.desk]
-	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	s, err := session.New(session.Config{ID: uuid.NewString(), Sink: nowhere{}, Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
 	require.NoError(t, err)
 	claimed := make(chan error, 1)
 	go func() {
@@ -73,7 +73,7 @@ func (m *model) any(t *rapid.T) *holding {
 // lose claims a name, and the answer is lost: nobody holds the claim that was made.
 func (m *model) lose(t *rapid.T) {
 	d := rapid.SampledFrom(m.desks).Draw(t, "desk")
-	s, err := session.New(session.Config{ID: uuid.NewString(), Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
+	s, err := session.New(session.Config{ID: uuid.NewString(), Sink: nowhere{}, Grant: access.Grant{Tenant: "c1", Subject: "s", Role: access.Service}}, nil)
 	require.NoError(t, err)
 	name := fmt.Sprint("n", rapid.IntRange(0, m.names-1).Draw(t, "name"))
 	batch := []*pending{{

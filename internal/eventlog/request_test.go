@@ -167,6 +167,24 @@ func TestRequest_WithinABatch(t *testing.T) {
 	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position IS NULL"))
 }
 
+// An answer that is refused for another reason does not stand in the way of the next,
+// also when both wait for the same batch.
+func TestRequest_ARefusedAnswerIsNone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.instance(t)
+	id := talk()
+	asked := a.submit(t, asking(id))
+	refused := a.submit(t, with(answering(id, "accepted"), func(d *event.Draft) { d.Stream = "order:1" }, expecting(7)))
+	answered := a.submit(t, answering(id, "rejected"))
+	a.start()
+	request := accepted(t, asked)[0]
+	_, err := wait(t, refused)
+	_, conflicts := errors.AsType[*eventlog.VersionConflictError](err)
+	require.True(t, conflicts, "%v", err)
+	require.Equal(t, accepted(t, answered)[0].Cursor.Position, r.answerTo(t, request.Cursor.Position))
+}
+
 // Of all who answer at once, on whatever instance, one is the first, and the others
 // are told who.
 func TestRequest_ManyAnswersAtOnce(t *testing.T) {

@@ -65,6 +65,9 @@ func (a *Asked) Close() {
 func (a *Asked) Published(ctx context.Context) (event.Receipt, error) {
 	receipts, err := a.pending.Wait(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			a.desk.waits.metrics.ended(endGone, time.Since(a.since))
+		}
 		return event.Receipt{}, err
 	}
 	a.receipt = receipts[0]

@@ -102,6 +102,25 @@ func TestRebuild_TwoAtOnce(t *testing.T) {
 	requireSame(t, folded(t, r.entries(t, last.Position)), states)
 }
 
+// States that have not come as far as the live ones do not take their place: what
+// somebody was given would be unsaid.
+func TestRebuild_NotBeforeItHasCaughtUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 10_000)
+	p := r.project(t)
+	last := r.orders(t, 20)
+	r.await(t, last)
+	p.stop()
+	behind := value[int64](t, r, "SELECT tailroom.state_begin(1, $1)", last.Position-1)
+	require.False(t, value[bool](t, r, "SELECT tailroom.state_switch($1, false)", behind))
+	at, err := r.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, last, at)
+	level := value[int64](t, r, "SELECT tailroom.state_begin(1, $1)", last.Position)
+	require.False(t, value[bool](t, r, "SELECT tailroom.state_switch($1, false)", behind), "it was given up")
+	require.True(t, value[bool](t, r, "SELECT tailroom.state_switch($1, false)", level))
+}
+
 // What retention drops stays in the states: in the present ones, in those as of a
 // cursor, and in those that are made anew; below the floor there are none.
 func TestFloor(t *testing.T) {

@@ -60,6 +60,14 @@ const received = (page) => page.evaluate(() => globalThis.received.map((envelope
 const until = (page, count) => page.waitForFunction((count) => globalThis.received.length >= count, count, { polling: 20, timeout: 30_000 })
 /** Waits until so many tabs hold their locks: a browser takes a moment to notice that one is gone. */
 const living = (page, count) => page.waitForFunction(async (count) => (await navigator.locks.query()).held.length === count, count, { polling: 20 })
+/** Waits until so many cursors are kept. */
+async function kept(page, count) {
+  const enough = (count) => Object.keys(localStorage).length === count
+  await page.waitForFunction(enough, count, { polling: 20 }).catch(async (error) => {
+    const there = await page.evaluate(async () => ({ ...localStorage, held: (await navigator.locks.query()).held.map(({ name }) => name) }))
+    throw new Error(`want ${count}, there is ${JSON.stringify(there)}`, { cause: error })
+  })
+}
 const keptCursor = (page) => page.evaluate(() => Object.values(localStorage))
 
 test('WebSocket: a page whose line is cut misses nothing', { timeout: 60_000 }, async (t) => {
@@ -108,7 +116,7 @@ test('tabs share a kept cursor, which is never ahead of one that lives', { timeo
   await slow.evaluate(() => { globalThis.held = new Promise((resolve) => { globalThis.release = resolve }) })
   await publish('1', '2', '3', '4')
   await until(quick, 4)
-  await quick.waitForFunction(() => Object.keys(localStorage).length === 2)
+  await kept(quick, 2)
 
   // A third one begins where the slow one is.
   const third = await openPage(context)
@@ -122,7 +130,7 @@ test('tabs share a kept cursor, which is never ahead of one that lives', { timeo
   await living(quick, 2)
   await publish('5')
   await Promise.all([until(third, 5), until(quick, 5)])
-  await quick.waitForFunction(() => Object.keys(localStorage).length === 2, undefined, { polling: 20 })
+  await kept(quick, 2)
   const fourth = await openPage(context)
   await follow(fourth, one.url, { kept: true })
   await publish('6')

@@ -3,10 +3,12 @@ package isolation_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
@@ -130,6 +132,9 @@ func testSystem(t testing.TB, i *apptest.Instance, list []holder, told map[strin
 // publishesSystem is the code that a publish to /system is refused with: the same
 // as whoever follows it, but an event must be of a company whoever publishes it.
 func publishesSystem(h holder, follows string) string {
+	if !slices.Contains(access.Publishers(), access.Role(h.role)) {
+		return "forbidden"
+	}
 	if h.shape == "platform" && follows == "unknown_namespace" {
 		return "invalid_parameter"
 	}

@@ -63,12 +63,18 @@ func (c *conn) asks(m *message) (*request.Asked, error) {
 	return asked, err
 }
 
-// question is a request as POST /v1/requests has it: the event's type stands in
-// "event", because that of the message is "request".
+// question is a request as POST /v1/requests has it. The message's own type is
+// "request", so the event's stands in "event"; or all of it is an object, in "event"
+// or "request".
 func (m *message) question() (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(m.raw, &fields); err != nil {
 		return nil, err
+	}
+	for _, name := range [...]string{"event", "request"} {
+		if whole := fields[name]; len(whole) > 0 && whole[0] == '{' {
+			return whole, nil
+		}
 	}
 	if len(fields["event"]) == 0 {
 		return nil, problem.New(problem.InvalidParameter, "event is missing: it is the type of the request").With("path", "event")

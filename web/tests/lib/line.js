@@ -8,6 +8,7 @@ import { connect, createServer } from 'node:net'
 export async function startLine(url) {
   let target = new URL(url)
   const sockets = new Set()
+  const upstreams = new WeakSet()
   const track = (socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket)).on('error', () => {}) // cut on purpose
@@ -17,6 +18,7 @@ export async function startLine(url) {
     const upstream = connect(Number(target.port), target.hostname)
     track(client)
     track(upstream)
+    upstreams.add(upstream)
     client.pipe(upstream).pipe(client)
     client.on('close', () => upstream.destroy())
     upstream.on('close', () => client.destroy())
@@ -32,6 +34,10 @@ export async function startLine(url) {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     cut,
+    /** What the client says arrives; of the answers not a byte comes back. */
+    mute() {
+      for (const socket of sockets) if (upstreams.has(socket)) socket.unpipe().resume()
+    },
     /** What is connected stays so, and not a byte comes through any more. */
     freeze() {
       for (const socket of sockets) socket.unpipe().pause()
