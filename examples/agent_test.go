@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/tailroom/tailroom/client"
 	"github.com/tailroom/tailroom/internal/apptest"
 )
 
@@ -49,7 +48,7 @@ func TestPrinterAgent_ComesBack(t *testing.T) {
 	t.Parallel()
 	b := newBranch(t, apptest.Cluster(t, 1)[0].URL)
 	b.agent.start()
-	b.await(2, func(e client.Event) bool { return e.Type == "printer:discovered" }, "it is there")
+	b.await(2, discovered, "it is there")
 	before := b.publish(job("bar-b7", time.Hour))[0]
 	b.await(1, about(before, updated("printed")), "it works")
 	b.agent.stop()
@@ -66,7 +65,7 @@ func TestPrinterAgent_ComesBack(t *testing.T) {
 	b.await(1, about(unread, updated("failed")), "no text")
 	require.Len(t, b.paper, 2, "nothing else is on paper")
 	for _, id := range other {
-		require.Zero(t, b.count(about(id, func(client.Event) bool { return true })))
+		require.Zero(t, b.count(about(id, anything)))
 	}
 	b.agent.stop()
 	require.Empty(t, b.agent.said.all())
@@ -80,7 +79,7 @@ func TestPrinterAgent_OneAtATime(t *testing.T) {
 	t.Parallel()
 	b := newBranch(t, apptest.Cluster(t, 1)[0].URL)
 	b.agent.start()
-	b.await(2, func(e client.Event) bool { return e.Type == "printer:discovered" }, "it is there")
+	b.await(2, discovered, "it is there")
 	second := b.agent.another()
 	second.start()
 	require.Error(t, second.wait())

@@ -27,7 +27,7 @@ type branch struct {
 	kitchen, agent *program
 
 	mu    sync.Mutex
-	log   []client.Event
+	log   []seen
 	paper map[string]string // the text of each page that was taken, by the id of its event
 	wrong []string          // what must not be
 }
@@ -73,32 +73,41 @@ type facts struct {
 	Error     *string `json:"error"`
 }
 
-func factsOf(e client.Event) (f facts) {
-	_ = json.Unmarshal(e.Data, &f)
-	return f
+// seen is an event, and what it says.
+type seen struct {
+	client.Event
+	facts
 }
 
-// final reports whether an event is the last word about a page.
-func final(e client.Event) bool {
-	f := factsOf(e)
-	return e.Type == "printer:test:result" || e.Type == "printJobUpdate" && (f.Status == "printed" || f.Status == "expired")
+func see(e client.Event) seen {
+	s := seen{Event: e}
+	_ = json.Unmarshal(e.Data, &s.facts)
+	return s
 }
 
-func onPaper(e client.Event) bool {
-	f := factsOf(e)
-	return e.Type == "printer:test:result" && f.Success || e.Type == "printJobUpdate" && f.Status == "printed"
+// kind says which events are meant.
+type kind func(seen) bool
+
+func anything(seen) bool { return true }
+
+// final is the last word about a page.
+func final(e seen) bool {
+	return e.Type == "printer:test:result" || e.Type == "printJobUpdate" && (e.Status == "printed" || e.Status == "expired")
 }
+
+func onPaper(e seen) bool { return final(e) && (e.Success || e.Status == "printed") }
 
 func (b *branch) read(_ context.Context, e client.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.log = append(b.log, e)
-	if !onPaper(e) {
+	s := see(e)
+	b.log = append(b.log, s)
+	if !onPaper(s) {
 		return nil
 	}
 	// Now that it is said to be printed, it is taken away. If the page comes again, it
 	// was printed twice.
-	page := b.page(factsOf(e).PrinterID, e.CausationID)
+	page := b.page(s.PrinterID, e.CausationID)
 	text, err := os.ReadFile(page)
 	if err = errors.Join(err, os.Remove(page)); err != nil {
 		b.wrong = append(b.wrong, "it is not on paper: "+string(e.Raw)+": "+err.Error())
@@ -137,7 +146,7 @@ func (b *branch) printer(id, status string) {
 }
 
 // count is how many events there are of a kind.
-func (b *branch) count(is func(client.Event) bool) (n int) {
+func (b *branch) count(is kind) (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.log {
@@ -149,7 +158,7 @@ func (b *branch) count(is func(client.Event) bool) (n int) {
 }
 
 // await waits until there are so many events of a kind.
-func (b *branch) await(n int, is func(client.Event) bool, what string) {
+func (b *branch) await(n int, is kind, what string) {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool { return b.count(is) >= n }, 4*apptest.Patience, 50*time.Millisecond, what)
 }
@@ -188,20 +197,21 @@ func job(printer string, patience time.Duration) client.Draft {
 	}
 }
 
-func queued(e client.Event) bool { return e.Type == "printJobUpdate" && factsOf(e).Status == "queued" }
+func queued(e seen) bool { return e.Type == "printJobUpdate" && e.Status == "queued" }
 
-// about makes a kind of what an event led to.
-func about(id string, is func(client.Event) bool) func(client.Event) bool {
-	return func(e client.Event) bool { return e.CausationID == id && is(e) }
+// about narrows a kind to what an event led to.
+func about(id string, is kind) kind {
+	return func(e seen) bool { return e.CausationID == id && is(e) }
 }
 
-func updated(status string) func(client.Event) bool {
-	return func(e client.Event) bool { return e.Type == "printJobUpdate" && factsOf(e).Status == status }
+func updated(status string) kind {
+	return func(e seen) bool { return e.Type == "printJobUpdate" && e.Status == status }
 }
 
-func printerIs(id, status string) func(client.Event) bool {
-	return func(e client.Event) bool {
-		f := factsOf(e)
-		return (e.Type == "printerStatusUpdate" || e.Type == "printer:discovered") && f.PrinterID == id && f.Status == status
+func discovered(e seen) bool { return e.Type == "printer:discovered" }
+
+func printerIs(id, status string) kind {
+	return func(e seen) bool {
+		return (discovered(e) || e.Type == "printerStatusUpdate") && e.PrinterID == id && e.Status == status
 	}
 }

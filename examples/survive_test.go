@@ -3,7 +3,7 @@ package examples_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -38,7 +38,7 @@ func TestExamples_SurviveEverything(t *testing.T) {
 	b := newBranch(t, c.lines[0].URL(), c.lines[1].URL())
 	b.kitchen.start()
 	b.agent.start()
-	b.await(2, func(e client.Event) bool { return e.Type == "printer:discovered" }, "the agent is there")
+	b.await(2, discovered, "the agent is there")
 	first := b.publish(order("first")) // the kitchen is there when this is a job, as soon as it has come once
 	require.Eventually(t, func() bool {
 		if b.count(updated("printed")) > 0 {
@@ -49,7 +49,7 @@ func TestExamples_SurviveEverything(t *testing.T) {
 	}, apptest.Patience, 200*time.Millisecond)
 	missed := len(first) - b.count(queued)
 
-	orders := append(first, c.disturb(b, s)...)
+	orders := slices.Concat(first, c.disturb(b, s))
 	t.Logf("%d orders in the evening, %d of them before the kitchen opened", len(orders), missed)
 
 	// The agent is away.
@@ -81,7 +81,7 @@ func TestExamples_SurviveEverything(t *testing.T) {
 		require.True(t, b.agent.kill(), "the agent has ended by itself: %v", b.agent.said.all())
 	}
 	b.agent.start()
-	b.await(len(orders)-missed+len(late), func(e client.Event) bool { return e.Type == "printJobUpdate" && final(e) }, "each job comes to its end")
+	b.await(len(orders)-missed+len(late), func(e seen) bool { return e.Type == "printJobUpdate" && final(e) }, "each job comes to its end")
 	t.Logf("and were printed within %s", time.Since(began).Round(time.Millisecond))
 	c.judge(b, orders, missed, late)
 }
@@ -106,17 +106,16 @@ func (c *cluster) judge(b *branch, orders []string, missed int, late []string) {
 	require.Empty(t, b.kitchen.said.all())
 	require.Empty(t, b.agent.said.all())
 
-	var log []client.Event
+	var log []seen
 	for e, err := range b.shop.History(t.Context(), client.Query{}) {
 		require.NoError(t, err)
-		log = append(log, e)
+		log = append(log, see(e))
 	}
-	require.Eventually(t, func() bool { return b.count(func(client.Event) bool { return true }) == len(log) }, apptest.Patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return b.count(anything) == len(log) }, apptest.Patience, 50*time.Millisecond)
 	require.Empty(t, b.wrong)
 	require.Empty(t, b.left(), "paper of which nobody knows")
 
-	placed := map[string]client.Event{}
-	pages, ends := map[string]client.Event{}, map[string]client.Event{} // what asks for paper, and what became of it
+	placed, pages, ends := map[string]seen{}, map[string]seen{}, map[string]seen{} // orders, what asks for paper, and what became of it
 	for _, e := range log {
 		switch {
 		case e.Type == "newOrder":
@@ -135,7 +134,7 @@ func (c *cluster) judge(b *branch, orders []string, missed int, late []string) {
 			_, twice := ends[page.ID]
 			require.False(t, twice, "it has ended before: %s", e.Raw)
 			require.Equal(t, page.CorrelationID, e.CorrelationID)
-			require.Equal(t, factsOf(page).JobID, factsOf(e).JobID)
+			require.Equal(t, page.JobID, e.JobID)
 			ends[page.ID] = e
 		}
 	}
@@ -147,12 +146,12 @@ func (c *cluster) judge(b *branch, orders []string, missed int, late []string) {
 			jobless++ // it was there before the kitchen
 			continue
 		}
-		require.Equal(t, "printed", factsOf(ends[job]).Status)
-		require.Equal(t, fmt.Sprintf("Order %s\n  2 x Pizza %[1]s\n\n", factsOf(placed[id]).OrderID), b.paper[job])
+		require.Equal(t, "printed", ends[job].Status)
+		require.Equal(t, fmt.Sprintf("Order %s\n  2 x Pizza %[1]s\n\n", placed[id].OrderID), b.paper[job])
 	}
 	require.Equal(t, missed, jobless)
 	for _, id := range late {
-		require.Equal(t, "expired", factsOf(ends[id]).Status)
+		require.Equal(t, "expired", ends[id].Status)
 		require.NotContains(t, b.paper, id)
 	}
 	results := map[string]int{}
@@ -198,7 +197,7 @@ func newCluster(t testing.TB) *cluster {
 
 func (c *cluster) start(i int) {
 	c.t.Helper()
-	p, err := load.Start(c.t.Context(), c.program, os.Stderr, append(c.environ, fmt.Sprint("INSTANCE_ID=i", i))...)
+	p, err := load.Start(c.t.Context(), c.program, apptest.Log, append(c.environ, fmt.Sprint("INSTANCE_ID=i", i))...)
 	require.NoError(c.t, err)
 	c.instances[i] = p
 	c.lines[i].Turn(p.URL)
@@ -247,7 +246,7 @@ func (c *cluster) disturb(b *branch, s uint64) (orders []string) {
 		pause(random, 500)
 		c.start(i)
 	})
-	each(3, 300, 2000, func(random *rand.Rand) {
+	each(3, 1000, 3000, func(random *rand.Rand) {
 		i := random.IntN(2)
 		switch random.IntN(3) {
 		case 0: // all of the network
@@ -258,7 +257,7 @@ func (c *cluster) disturb(b *branch, s uint64) (orders []string) {
 		default: // half-open
 			c.lines[i].Hang()
 		}
-		pause(random, 1500)
+		pause(random, 1200)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for i := range c.lines {
@@ -275,13 +274,19 @@ func (c *cluster) disturb(b *branch, s uint64) (orders []string) {
 		p := []string{"kitchen-b7", "bar-b7", "nobody's"}[random.IntN(3)]
 		b.publish(testPage(p, time.Duration(200+random.IntN(4000))*time.Millisecond))
 	})
-	each(7, 10, 100, func(random *rand.Rand) {
-		var group []client.Draft
-		for range 1 + random.IntN(8) {
-			group = append(group, order(fmt.Sprint("evening-", len(orders)+len(group))))
-		}
-		orders = append(orders, b.publish(group...)...)
-	})
+	var mu sync.Mutex
+	for till := range uint64(4) {
+		each(7+till, 10, 100, func(random *rand.Rand) {
+			var group []client.Draft
+			for n := range 1 + random.IntN(8) {
+				group = append(group, order(fmt.Sprintf("evening-%d-%d-%d", till, time.Now().UnixMicro(), n)))
+			}
+			ids := b.publish(group...)
+			mu.Lock()
+			defer mu.Unlock()
+			orders = append(orders, ids...)
+		})
+	}
 	evening.Wait()
 	c.killed["instance"] = instances
 	return orders
