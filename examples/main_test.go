@@ -141,7 +141,7 @@ func (c *complaints) all() []string {
 // a program does not depend on a disk, and a test waits for thousands of them.
 func memory(t testing.TB) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("/dev/shm", "tailroom-examples-")
+	folder, err := os.MkdirTemp("/dev/shm", "tailroom-examples-") //nolint:usetesting // t.TempDir is on a disk
 	if err != nil {
 		return t.TempDir()
 	}

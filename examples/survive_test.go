@@ -18,7 +18,7 @@ import (
 )
 
 // evening is how long everything is killed, cut and out of paper.
-const evening = 15 * time.Second
+const evening = 10 * time.Second
 
 // crowd is how many orders come while the agent is away.
 const crowd = 5000
@@ -29,6 +29,7 @@ const crowd = 5000
 // too late, every test page is answered or expired, and nothing is there that does
 // not follow from what was asked for.
 func TestExamples_SurviveEverything(t *testing.T) {
+	t.Parallel()
 	s := *seed
 	if s == 0 {
 		s = rand.Uint64()
