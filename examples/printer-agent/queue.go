@@ -158,7 +158,7 @@ func (q *queue) watch(trouble string) error {
 	case status:
 		return nil
 	case "":
-		typ, data = "printer:discovered", map[string]any{"name": q.printer.id, "connection": "virtual", "address": q.printer.dir}
+		typ, data["name"], data["connection"], data["address"] = "printer:discovered", q.printer.id, "virtual", q.printer.dir
 	}
 	q.status, data["status"] = status, status
 	data["printerId"], data["branchId"] = q.printer.id, q.agent.branch
