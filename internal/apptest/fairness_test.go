@@ -245,7 +245,7 @@ func TestFairness_LatencyBesideABacklog(t *testing.T) {
 		return time.Since(begin)
 	}
 	publish() // the first one prepares the statement
-	proxy.Delay(300 * time.Millisecond)
+	proxy.Delay(600 * time.Millisecond)
 	worst := func() time.Duration {
 		took := make([]time.Duration, 5)
 		for i := range took {
