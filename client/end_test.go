@@ -157,11 +157,11 @@ func TestRun_TheServersAdvice(t *testing.T) {
 	f.stop()
 	require.NoError(t, next(t, f.ended), "it does not wait for the next try")
 
-	l := newLine(t, fakeServer(t, func(ws *websocket.Conn) {
+	l := apptest.NewLine(t, fakeServer(t, func(ws *websocket.Conn) {
 		say(ws, `{"type":"error","code":"invalid_cursor","message":"no"}`)
 		_ = ws.Close(4106, "cursor_invalid")
 	}))
-	f = followOrders(t, l.url())
+	f = followOrders(t, l.URL())
 	require.ErrorIs(t, next(t, f.ended), &client.Error{Code: "invalid_cursor"})
 }
 
@@ -263,21 +263,21 @@ func TestNew_SaysWhatIsWrong(t *testing.T) {
 func TestServer_TriesAgain(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
-	l := newLine(t, "")
+	l := apptest.NewLine(t, "")
 	published := make(chan error, 1)
-	s := serverAt(service(t), l.url())
+	s := serverAt(service(t), l.URL())
 	go func() {
 		_, err := s.Publish(t.Context(), orders(0, 1)...)
 		published <- err
 	}()
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	require.NoError(t, next(t, published))
 
 	gone := serverAt(service(t), "http://127.0.0.1:1", server.URL)
 	receipts, err := gone.Publish(t.Context(), orders(1, 2)...)
 	require.NoError(t, err, "the other URL")
 	require.EqualValues(t, 2, receipts[0].Position)
-	l.turn("")
+	l.Turn("")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err = s.Publish(ctx, orders(2, 3)...)

@@ -29,9 +29,9 @@ func withOutbox(dir string, s client.Server) client.Config {
 func TestEnqueue_OfflineAndAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
-	l := newLine(t, "")
+	l := apptest.NewLine(t, "")
 	before := time.Now().Add(-time.Millisecond)
-	c := withOutbox(t.TempDir(), serverAt(service(t), l.url()))
+	c := withOutbox(t.TempDir(), serverAt(service(t), l.URL()))
 	first, err := client.New(c)
 	require.NoError(t, err)
 	for i := range 20 {
@@ -48,7 +48,7 @@ func TestEnqueue_OfflineAndAcrossRestarts(t *testing.T) {
 	require.NoError(t, f.Enqueue(orders(20, 40)...))
 	f.until(t, client.Offline)
 	after := time.Now()
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	require.NoError(t, f.Enqueue(orders(40, 41)...))
 	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, 10*time.Millisecond)
 	all := logged(t, serverAt(service(t), server.URL))

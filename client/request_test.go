@@ -38,8 +38,8 @@ func answering(f **follower, seen chan<- client.Event) func(context.Context, cli
 func TestRequest_IsAnswered(t *testing.T) {
 	t.Parallel()
 	cluster := apptest.Cluster(t, 2)
-	l := newLine(t, cluster[0].URL)
-	asker := follow(t, client.Config{Server: serverAt(web(t), l.url())})
+	l := apptest.NewLine(t, cluster[0].URL)
+	asker := follow(t, client.Config{Server: serverAt(web(t), l.URL())})
 	asker.until(t, client.Live)
 	replies := make(chan client.Event, 1)
 	errs := make(chan error, 1)
@@ -49,7 +49,7 @@ func TestRequest_IsAnswered(t *testing.T) {
 		errs <- err
 	}()
 	asked := next(t, asker.events)
-	l.turn(cluster[1].URL)
+	l.Turn(cluster[1].URL)
 	asker.until(t, client.Live)
 
 	var agent *follower

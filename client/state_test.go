@@ -71,16 +71,16 @@ func TestSnapshot(t *testing.T) {
 			}
 		}
 	})
-	l := newLine(t, cluster[0].URL)
+	l := apptest.NewLine(t, cluster[0].URL)
 	v := &versions{t: t, held: map[string]int64{}}
 	f := follow(t, client.Config{
-		Server: serverAt(web(t), l.url()), OnSnapshot: v.snapshot, Handler: v.event,
+		Server: serverAt(web(t), l.URL()), OnSnapshot: v.snapshot, Handler: v.event,
 		Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}},
 	})
 	f.until(t, client.Live)
 	pages := v.pages
 	require.Positive(t, pages)
-	l.turn(cluster[1].URL)
+	l.Turn(cluster[1].URL)
 	f.until(t, client.Live)
 	stop()
 	publisher.Wait()
