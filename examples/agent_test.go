@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/client"
 	"github.com/tailroom/tailroom/internal/apptest"
 )
 
@@ -89,4 +90,29 @@ func TestPrinterAgent_OneAtATime(t *testing.T) {
 	require.Error(t, b.agent.wait())
 	require.Contains(t, b.agent.said.all()[0], "replaced")
 	second.stop()
+}
+
+// What was printed and not acknowledged when the agent was killed comes again, and
+// is not printed again, though its paper is long gone.
+func TestPrinterAgent_KnowsWhatItDid(t *testing.T) {
+	t.Parallel()
+	b := newBranch(t, apptest.Cluster(t, 1)[0].URL)
+	b.agent.start()
+	b.await(2, discovered, "it is there")
+	for round := range 4 {
+		var group []client.Draft
+		for range 20 {
+			group = append(group, job("bar-b7", time.Hour))
+		}
+		b.publish(group...)
+		b.await(21*round+20, updated("printed"), "it works")
+		require.True(t, b.agent.kill()) // it acknowledges about once a second
+		b.agent.start()
+		last := b.publish(job("bar-b7", time.Hour))[0]
+		b.await(1, about(last, updated("printed")), "all that came again is behind it")
+		require.Empty(t, b.left(), "printed twice")
+	}
+	b.agent.stop()
+	require.Empty(t, b.agent.said.all())
+	require.Empty(t, b.wrong)
 }
