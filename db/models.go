@@ -223,6 +223,7 @@ type Request struct {
 	AnswerID       pgtype.UUID
 	AnsweredAt     *time.Time
 	FirstRoom      string
+	Open           bool
 }
 
 type Revocation struct {

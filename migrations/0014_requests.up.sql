@@ -24,6 +24,7 @@ CREATE TABLE tailroom.requests (
     answer_id       uuid,
     answered_at     timestamptz,
     first_room      text   COLLATE "C" NOT NULL GENERATED ALWAYS AS (rooms[1]) STORED, -- as in events
+    open            boolean            NOT NULL GENERATED ALWAYS AS (answer_position IS NULL) STORED,
     CHECK (num_nulls(answer_position, answer_id, answered_at) IN (0, 3)),
     CHECK (answer_position > position)
 ) WITH (vacuum_truncate = off); -- it locks out the appends
@@ -32,7 +33,7 @@ COMMENT ON TABLE tailroom.requests IS
 COMMENT ON COLUMN tailroom.requests.reply_type IS 'What the answer is, as the catalogue said when the request was made.';
 COMMENT ON COLUMN tailroom.requests.reply_when IS 'Likewise, the values that fields of its data may have; {} is any.';
 
-CREATE INDEX requests_correlation ON tailroom.requests (correlation_id, tenant, namespace);
+CREATE INDEX requests_correlation ON tailroom.requests (correlation_id, tenant, namespace, open, position);
 CREATE INDEX requests_tenant      ON tailroom.requests (tenant, position);
 CREATE INDEX requests_room        ON tailroom.requests (tenant, first_room, position);
 CREATE INDEX requests_rooms       ON tailroom.requests (tenant, position) WHERE cardinality(rooms) > 1;
@@ -145,52 +146,61 @@ BEGIN
     END IF;
 END $$;
 
--- judge_answers says which requests the events of a batch answer: `taken` are the
--- requests (by position; those of the batch itself by their number, negative), each
--- answered by the event `takers`. An event that answers none, because all it would
--- answer have their answer already, is among `refused`, with the id of that answer.
--- The caller holds the append lock. Arrays are as in append_batch.
-CREATE FUNCTION tailroom.judge_answers(may_answer integer[], requests integer[], reply_types text[], reply_whens jsonb[],
-    tenants text[], namespaces text[], types text[], correlation_ids text[], ids uuid[], datas jsonb[],
-    OUT taken bigint[], OUT takers integer[], OUT refused integer[], OUT refused_ids uuid[])
+-- crowded_requests are those of the requests of a batch beside which too many of their
+-- company, namespace and correlation id would be open: an answer answers them all, under
+-- the lock. Here, too, and in judge_answers the caller holds it, and arrays are as in
+-- append_batch.
+CREATE FUNCTION tailroom.crowded_requests(requests integer[], tenants text[], namespaces text[], correlation_ids text[], OUT crowded integer[])
 LANGUAGE plpgsql AS $$
 DECLARE
-    hit    record;
-    late   integer[] := '{}';
-    firsts uuid[]    := '{}';
+    most constant bigint := 16; -- as in eventlog.MaxOpen
 BEGIN
-    taken := '{}';
-    takers := '{}';
-    FOR hit IN
-        SELECT c.number, r.place, r.answer_id
+    SELECT array_agg(q.number ORDER BY q.number) INTO crowded
+    FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, correlation_ids[m.number] AS correlation_id,
+            row_number() OVER (PARTITION BY tenants[m.number], namespaces[m.number], correlation_ids[m.number] ORDER BY m.number) AS place
+        FROM unnest(crowded_requests.requests) AS m (number)) q
+    CROSS JOIN LATERAL (SELECT count(*) AS open FROM (
+        SELECT FROM tailroom.requests k
+        -- Rows are compared as wholes so that no other index will do, whatever the
+        -- table's statistics were when this was planned.
+        WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (q.correlation_id, q.tenant, q.namespace, true)
+            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (q.correlation_id, q.tenant, q.namespace, true)
+        LIMIT most) o) there
+    WHERE there.open + q.place > most;
+END $$;
+
+-- judge_answers says which requests the events of a batch answer: `taken` are the
+-- positions of these, each answered by the event `takers`. An event that answers none,
+-- because all it would answer have their answer already, is among `refused`, with the
+-- id that the newest of these answers has.
+CREATE FUNCTION tailroom.judge_answers(may_answer integer[],
+    tenants text[], namespaces text[], types text[], correlation_ids text[], datas jsonb[],
+    OUT taken bigint[], OUT takers integer[], OUT refused integer[], OUT refused_ids uuid[])
+LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT array_agg(hit.position), array_agg(hit.number) INTO taken, takers
+    FROM (SELECT DISTINCT ON (k.position) k.position, c.number
         FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, types[m.number] AS type,
-                correlation_ids[m.number] AS correlation_id
+                correlation_ids[m.number] AS correlation_id, datas[m.number] AS data
             FROM unnest(may_answer) AS m (number)) c
-        CROSS JOIN LATERAL (
-            SELECT k.position AS place, k.reply_when, k.answer_id FROM tailroom.requests k
-            -- So that no index but that of the three will do, whatever the table's
-            -- statistics were when this was planned.
-            WHERE (k.correlation_id, k.tenant, k.namespace) >= (c.correlation_id, c.tenant, c.namespace)
-                AND (k.correlation_id, k.tenant, k.namespace) <= (c.correlation_id, c.tenant, c.namespace)
-                AND k.reply_type = c.type
-            UNION ALL
-            SELECT -q.number, q.reply_when, NULL FROM unnest(judge_answers.requests, reply_types, reply_whens) AS q (number, reply_type, reply_when)
-            WHERE q.number < c.number AND correlation_ids[q.number] = c.correlation_id AND tenants[q.number] = c.tenant
-                AND namespaces[q.number] = c.namespace AND q.reply_type = c.type) r
-        WHERE tailroom.reply_met(r.reply_when, datas[c.number])
-        ORDER BY c.number
-    LOOP
-        IF hit.answer_id IS NULL AND hit.place <> ALL (taken) THEN
-            taken := taken || hit.place;
-            takers := takers || hit.number;
-        ELSE
-            late := late || hit.number;
-            firsts := firsts || coalesce(hit.answer_id, ids[takers[array_position(taken, hit.place)]]);
-        END IF;
-    END LOOP;
-    SELECT array_agg(l.number ORDER BY l.number), array_agg(l.first ORDER BY l.number) INTO refused, refused_ids
-    FROM (SELECT DISTINCT ON (u.number) u.number, u.first FROM unnest(late, firsts) AS u (number, first)
-        WHERE u.number <> ALL (takers) ORDER BY u.number) l;
+        JOIN tailroom.requests k
+            ON (k.correlation_id, k.tenant, k.namespace, k.open) >= (c.correlation_id, c.tenant, c.namespace, true)
+            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (c.correlation_id, c.tenant, c.namespace, true)
+            AND k.reply_type = c.type
+        WHERE tailroom.reply_met(k.reply_when, c.data)
+        ORDER BY k.position, c.number) hit;
+
+    SELECT array_agg(c.number), array_agg(late.answer_id) INTO refused, refused_ids
+    FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, types[m.number] AS type,
+            correlation_ids[m.number] AS correlation_id, datas[m.number] AS data
+        FROM unnest(may_answer) AS m (number)
+        WHERE m.number <> ALL (coalesce(takers, '{}'))) c
+    CROSS JOIN LATERAL (
+        SELECT k.answer_id FROM tailroom.requests k
+        WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (c.correlation_id, c.tenant, c.namespace, false)
+            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (c.correlation_id, c.tenant, c.namespace, false)
+            AND k.reply_type = c.type AND tailroom.reply_met(k.reply_when, c.data)
+        ORDER BY k.correlation_id DESC, k.tenant DESC, k.namespace DESC, k.open DESC, k.position DESC LIMIT 1) late;
 END $$;
 
 DROP FUNCTION tailroom.append_batch, tailroom.append, tailroom.publish, tailroom.drafted;
@@ -216,7 +226,9 @@ DROP FUNCTION tailroom.append_batch, tailroom.append, tailroom.publish, tailroom
 -- `requests` are the numbers of the events that want an answer, each with the type
 -- and the condition of its reply ({}: none), and `may_answer` those of the events
 -- that may be one. When one of these would be a second answer, nothing is appended
--- either: `answered` says which, with the ids of the first answers.
+-- either: `answered` says which, with the ids of the first answers. Nor when too many
+-- requests of a correlation id would be open: those are `crowded`. No two events of a
+-- batch may answer the same request, and none a request before it: neither would show.
 --
 -- `relayed` are the outbox rows that these events come from: they go in the same
 -- transaction. If somebody else took one, that is SQLSTATE TR006.
@@ -240,7 +252,7 @@ CREATE FUNCTION tailroom.append_batch(
     requests integer[] DEFAULT '{}', reply_types text[] DEFAULT '{}', reply_whens jsonb[] DEFAULT '{}', may_answer integer[] DEFAULT '{}',
     OUT first_position bigint, OUT epoch bigint, OUT base_versions bigint[],
     OUT known integer[], OUT known_positions bigint[], OUT conflicts integer[], OUT current_versions bigint[],
-    OUT answered integer[], OUT answered_ids uuid[],
+    OUT answered integer[], OUT answered_ids uuid[], OUT crowded integer[],
     OUT waited_us bigint, OUT worked_us bigint, OUT clock timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -291,20 +303,22 @@ BEGIN
 
     IF cardinality(may_answer) > 0 THEN
         SELECT j.taken, j.takers, j.refused, j.refused_ids INTO taken, takers, answered, answered_ids
-        FROM tailroom.judge_answers(may_answer, append_batch.requests, reply_types, reply_whens,
-            tenants, namespaces, types, correlation_ids, ids, datas) j;
+        FROM tailroom.judge_answers(may_answer, tenants, namespaces, types, correlation_ids, datas) j;
+    END IF;
+    IF cardinality(append_batch.requests) > 0 THEN
+        crowded := tailroom.crowded_requests(append_batch.requests, tenants, namespaces, correlation_ids);
     END IF;
 
     -- A known id decides before a version or an answer does: whoever repeats a
     -- conditional append meets the version that he made himself.
-    IF judge_ids OR conflicts IS NOT NULL OR answered IS NOT NULL THEN
+    IF judge_ids OR conflicts IS NOT NULL OR answered IS NOT NULL OR crowded IS NOT NULL THEN
         SELECT array_agg(e.number ORDER BY e.number), array_agg(r.position ORDER BY e.number)
         INTO known, known_positions
         FROM unnest(tenants, ids) WITH ORDINALITY AS e (tenant, id, number)
         JOIN tailroom.recent_ids r ON r.tenant = e.tenant AND r.id = e.id;
     END IF;
 
-    IF known IS NULL AND conflicts IS NULL AND answered IS NULL THEN
+    IF known IS NULL AND conflicts IS NULL AND answered IS NULL AND crowded IS NULL THEN
         IF cardinality(relayed) > 0 THEN
             DELETE FROM tailroom.outbox WHERE id = ANY (relayed);
             GET DIAGNOSTICS moved = ROW_COUNT;
@@ -370,8 +384,8 @@ BEGIN
         IF cardinality(taken) > 0 THEN
             UPDATE tailroom.requests r
             SET answer_position = first_position + a.number - 1, answer_id = ids[a.number], answered_at = recorded_at
-            FROM unnest(taken, takers) AS a (place, number)
-            WHERE r.position = CASE WHEN a.place < 0 THEN first_position - a.place - 1 ELSE a.place END;
+            FROM unnest(taken, takers) AS a (position, number)
+            WHERE r.position = a.position;
         END IF;
 
         -- Not undone by a rollback: whatever fails should have failed by now.
@@ -558,6 +572,9 @@ BEGIN
     ELSIF done.answered IS NOT NULL THEN
         RAISE EXCEPTION 'already_answered: the event % has answered this request', done.answered_ids[1]
             USING ERRCODE = 'TR019', DETAIL = done.answered_ids[1]::text;
+    ELSIF done.crowded IS NOT NULL THEN
+        RAISE EXCEPTION 'too_large: 16 requests with this correlation id are open, and no more may be' USING ERRCODE = 'TR014',
+            HINT = 'One answer answers them all. Another request needs a correlation id of its own.';
     ELSE
         "position" := done.first_position;
         version := done.base_versions[1] + 1;
@@ -692,8 +709,8 @@ BEGIN
 END $$;
 
 GRANT SELECT ON tailroom.requests TO tailroom_writer, tailroom_reader;
-REVOKE ALL ON FUNCTION tailroom.reply_met, tailroom.first_answer, tailroom.backfill_requests, tailroom.judge_answers,
-    tailroom.append_batch, tailroom.drafted, tailroom.publish, tailroom.append, tailroom.request_list, tailroom.story FROM PUBLIC;
+REVOKE ALL ON FUNCTION tailroom.reply_met, tailroom.first_answer, tailroom.backfill_requests, tailroom.crowded_requests,
+    tailroom.judge_answers, tailroom.append_batch, tailroom.drafted, tailroom.publish, tailroom.append, tailroom.request_list, tailroom.story FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tailroom.append_batch, tailroom.publish, tailroom.append TO tailroom_writer;
 GRANT EXECUTE ON FUNCTION tailroom.publish, tailroom.append TO tailroom_publisher;
 GRANT EXECUTE ON FUNCTION tailroom.request_list, tailroom.story TO tailroom_writer, tailroom_reader;

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/apptest/load"
 	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
@@ -351,6 +352,33 @@ func TestRequest_Refusals(t *testing.T) {
 	require.Empty(t, i.Lines(t, "/v1/events", web), "nothing of it was published")
 }
 
+// A group that would ask and answer at once, or answer twice, is refused before the log
+// sees it, and so is a request too many.
+func TestRequest_Groups(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	service, app := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.DesktopApp, "c1", "b7")
+	asking := func(correlation string) string {
+		return strings.TrimSuffix(testPrint(newID(), "b7", ""), "}") + fmt.Sprintf(`,"correlationId":%q,"replyBy":"2100-01-31T18:30:00Z"}`, correlation)
+	}
+	for _, group := range [][]string{{asking("x"), result("x", "b7")}, {result("x", "b7"), result("x", "b7")}} {
+		answer := i.Post(t, service, "["+strings.Join(group, ",")+"]")
+		require.Equal(t, "invalid_parameter", answer.Code(), string(answer.Body))
+		require.Equal(t, "correlationId", answer.Field("path"))
+	}
+	i.Publish(t, service, "["+asking("x")+","+result("y", "b7")+","+result("z", "b7")+"]")
+	i.Publish(t, service, "["+result("x", "b7")+","+asking("x")+"]")
+	for range eventlog.MaxOpen - 1 {
+		i.Publish(t, service, asking("x"))
+	}
+	full := i.Post(t, service, asking("x"))
+	require.Equal(t, http.StatusRequestEntityTooLarge, full.Status, string(full.Body))
+	require.Equal(t, "too_large", full.Code())
+	require.Contains(t, string(full.Body), `"limit":16`)
+	i.Publish(t, app, result("x", "b7"))
+	i.Publish(t, service, asking("x"))
+}
+
 // Over a WebSocket many requests wait at once, while the connection is read on.
 func TestRequest_WebSocket(t *testing.T) {
 	t.Parallel()
@@ -585,9 +613,21 @@ func TestRequest_SQL(t *testing.T) {
 		i.Publish(t, app, result(id, "b7"))
 		require.Len(t, requests(t, i, web, "status=answered"), 4+n)
 	}
+	for range eventlog.MaxOpen {
+		i.Publish(t, web, strings.TrimSuffix(testPrint(newID(), "b8", ""), "}")+`,"correlationId":"full","replyBy":"2100-01-31T18:30:00Z"}`)
+	}
+	for by, rejected := range map[string]int{"append": 0, "publish": 1} {
+		_, err := pool.Exec(t.Context(), fmt.Sprintf(`SELECT tailroom.%s('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b8"}',
+			correlation_id => 'full', reply_by => clock_timestamp() + interval '1 hour')`, by))
+		require.Equal(t, rejected == 0, err != nil && strings.Contains(err.Error(), "TR014"), "%v", err)
+		require.Eventually(t, func() bool {
+			return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'too_large'") >= rejected
+		}, apptest.Patience, 10*time.Millisecond)
+	}
 	// Without a time it asks nobody, and a type that has no reply cannot.
 	_, err = pool.Exec(t.Context(), `SELECT tailroom.append('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b7"}'),
 		tailroom.append('c1', '/printing-ws', 'printJobUpdate', '{"jobId":"j1","status":"queued","branchId":"b7"}', reply_by => now())`)
 	require.NoError(t, err)
-	require.Len(t, requests(t, i, web, ""), 5)
+	require.Len(t, requests(t, i, web, "room=branch:b7"), 5)
+	require.Len(t, requests(t, i, web, ""), 5+eventlog.MaxOpen)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -126,20 +127,49 @@ func TestRequest_SeveralOfOneTalk(t *testing.T) {
 	require.NotNil(t, lateFor(t, err))
 }
 
-// A group can ask and answer, and contradict itself.
+// A group can answer, and ask anew.
 func TestRequest_WithinAGroup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.running(t)
 	id := talk()
-	done := a.append(t, answering(id, "accepted"), asking(id), draft("order:1"), answering(id, "accepted"))
-	require.Equal(t, done[3].Cursor.Position, r.answerTo(t, done[1].Cursor.Position))
+	old := a.append(t, asking(id))[0]
+	done := a.append(t, answering(id, "accepted"), asking(id), draft("order:1"))
+	require.Equal(t, done[0].Cursor.Position, r.answerTo(t, old.Cursor.Position))
+	require.Zero(t, r.answerTo(t, done[1].Cursor.Position))
+}
 
-	id = talk()
-	first := answering(id, "accepted")
-	_, err := a.Append(t.Context(), nil, []event.Draft{asking(id), first, answering(id, "rejected")})
-	require.Equal(t, &eventlog.AlreadyAnsweredError{Index: 2, By: first.ID}, lateFor(t, err))
-	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE correlation_id = $1", id))
+// The requests that one answer would answer are bounded; others of the batch are not
+// concerned, and nor is a repetition.
+func TestRequest_TooManyOfOneTalk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.instance(t)
+	id := talk()
+	first := slices.Repeat([]event.Draft{{}}, eventlog.MaxOpen-1)
+	for i := range first {
+		first[i] = asking(id)
+	}
+	tickets := []*eventlog.Ticket{
+		a.submit(t, first...), a.submit(t, draft(""), asking(id), asking(id)), a.submit(t, asking(talk())), a.submit(t, asking(id)),
+		a.submit(t, asking(id)), a.submit(t, with(asking(id), tenant("c2"))), a.submit(t, with(asking(id), namespace("/printing-ws"))),
+		a.submit(t, first...),
+	}
+	a.start()
+	for i, ticket := range tickets {
+		_, err := wait(t, ticket)
+		if i == 1 || i == 4 {
+			full, ok := errors.AsType[*eventlog.CrowdedError](err)
+			require.True(t, ok, "group %d: %v", i, err)
+			require.Equal(t, map[int]int{1: 2, 4: 0}[i], full.Index)
+			continue
+		}
+		require.NoError(t, err, "group %d", i)
+	}
+	require.Equal(t, eventlog.MaxOpen, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE tenant = 'c1' AND namespace = '/orders' AND correlation_id = $1", id))
+	answer := a.append(t, answering(id, "accepted"))[0]
+	require.Equal(t, eventlog.MaxOpen, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position = $1", answer.Cursor.Position))
+	a.append(t, asking(id))
 }
 
 // In one batch, each group has its own verdict, and they are judged in order.
