@@ -8,6 +8,7 @@ DROP FUNCTION tailroom.story, tailroom.request_list, tailroom.append, tailroom.p
 ALTER TABLE tailroom.outbox_rejected DROP COLUMN reply_by;
 ALTER TABLE tailroom.outbox DROP COLUMN reply_by;
 ALTER TABLE tailroom.event_types DROP COLUMN reply;
+ALTER TABLE tailroom.log DROP COLUMN requests_from;
 DROP INDEX tailroom.events_causation;
 DROP TABLE tailroom.requests;
 

@@ -42,10 +42,13 @@ CREATE INDEX requests_rooms       ON tailroom.requests (tenant, position) WHERE 
 CREATE INDEX requests_open        ON tailroom.requests (tenant, reply_by) WHERE answer_position IS NULL;
 
 -- What follows from an event.
-CREATE INDEX events_causation ON tailroom.events (causation_id) WHERE causation_id IS NOT NULL;
+CREATE INDEX events_causation ON tailroom.events (tenant, causation_id, position) WHERE causation_id IS NOT NULL;
 
 ALTER TABLE tailroom.event_types ADD COLUMN reply jsonb;
 COMMENT ON COLUMN tailroom.event_types.reply IS 'Which event answers it: {"type", "when"?, "timeoutMs"}; null when it is no request.';
+
+ALTER TABLE tailroom.log ADD COLUMN requests_from bigint;
+COMMENT ON COLUMN tailroom.log.requests_from IS 'Behind this position there may be requests that tailroom.requests lacks; null: none that anybody knows of.';
 
 -- A request published with SQL says until when it wants its answer.
 ALTER TABLE tailroom.outbox ADD COLUMN reply_by timestamptz;
@@ -72,7 +75,9 @@ END $$;
 -- nothing does. Of an event whose data were erased nobody can tell any more.
 CREATE FUNCTION tailroom.first_answer(tenant text, namespace text, correlation_id text, reply_type text, reply_when jsonb, after bigint)
     RETURNS bigint
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off -- whatever the statistics say
+AS $$
 DECLARE
     -- An event that correlates only with itself is found by its id, as ever.
     own uuid := CASE WHEN correlation_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN correlation_id::uuid END;
@@ -93,45 +98,71 @@ BEGIN
          ORDER BY e.position LIMIT 1)) f);
 END $$;
 
--- backfill_requests takes in the requests of the log that are not known as such:
--- those that are older than their type's reply, or than this table. It returns how
--- many there were. It reads the whole log, and appends go on until it has come to the
--- end of that.
-CREATE FUNCTION tailroom.backfill_requests() RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- backfill_requests takes in some requests of the log that are not known as such: those
+-- that are older than their type's reply, or than this table. It takes at most so many,
+-- from where it left off, and reports whether there is more to do. What answers them is
+-- looked for before the append lock; under that only in what has come meanwhile.
+CREATE FUNCTION tailroom.backfill_requests(most integer) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 DECLARE
-    upto    bigint   := (SELECT b.tip FROM tailroom.bounds b);
-    early   bigint[] := ARRAY(SELECT e.position FROM tailroom.events e WHERE e.reply_by IS NOT NULL AND e.position <= upto);
-    more    bigint;
+    stretch constant bigint := 20000; -- positions
+    start   bigint;
+    beyond  bigint;
+    tip     bigint;
+    early   bigint[];
+    answers bigint[];
 BEGIN
-    PERFORM pg_advisory_xact_lock(1952541036, 1);
-    INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
-        reply_type, reply_when, answer_position, answer_id, answered_at)
-    SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
-        t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
-    FROM (SELECT * FROM tailroom.events e WHERE e.position = ANY (early)
-        UNION ALL SELECT * FROM tailroom.events e WHERE e.position > upto AND e.reply_by IS NOT NULL) q
-    JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type AND t.reply IS NOT NULL
-    LEFT JOIN tailroom.events a ON a.position = tailroom.first_answer(q.tenant, q.namespace, q.correlation_id,
-        t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), q.position)
-    WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
-    GET DIAGNOSTICS more = ROW_COUNT;
-    RETURN more;
+    PERFORM pg_advisory_xact_lock(1952541036, 7); -- or mirror_catalogue would begin anew, and this go on
+    SELECT l.requests_from, least(greatest(l.requests_from, l.floor) + stretch, b.tip), b.tip INTO start, beyond, tip
+    FROM tailroom.log l, tailroom.bounds b;
+    IF start IS NULL THEN
+        RETURN false;
+    END IF;
+    SELECT array_agg(q.position ORDER BY q.position),
+        array_agg(tailroom.first_answer(q.tenant, q.namespace, q.correlation_id,
+            q.reply ->> 'type', coalesce(q.reply -> 'when', '{}'), q.position) ORDER BY q.position)
+    INTO early, answers
+    FROM (SELECT e.position, e.tenant, e.namespace, e.correlation_id, t.reply FROM tailroom.events e
+        JOIN tailroom.event_types t ON t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL
+        WHERE e.position > start AND e.position <= beyond AND e.reply_by IS NOT NULL
+            AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
+        ORDER BY e.position LIMIT most) q;
+    IF cardinality(early) = most THEN
+        beyond := early[most];
+    END IF;
+    IF early IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(1952541036, 1);
+        INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
+            reply_type, reply_when, answer_position, answer_id, answered_at)
+        SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
+            t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
+        FROM unnest(early, answers) AS f (position, answer)
+        JOIN tailroom.events q ON q.position = f.position
+        JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type
+        LEFT JOIN tailroom.events a ON a.position = coalesce(f.answer, tailroom.first_answer(q.tenant, q.namespace,
+            q.correlation_id, t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), tip))
+        WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
+    END IF;
+    UPDATE tailroom.log SET requests_from = CASE WHEN beyond < tip THEN beyond END;
+    RETURN beyond < tip;
 END $$;
 
 -- mirror_catalogue makes event_types the given array of objects, and writes
 -- nothing when it is that already. Types that are requests from now on were so in
--- the log's past as well.
+-- the log's past as well: that is for backfill_requests.
 CREATE OR REPLACE FUNCTION tailroom.mirror_catalogue(types jsonb, max_event_bytes bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    asks boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(1952541036, 7); -- two instances that start at once
-    asks := EXISTS (
+    IF EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::tailroom.event_types, mirror_catalogue.types) want
         LEFT JOIN tailroom.event_types have ON have.namespace = want.namespace AND have.type = want.type
-        WHERE want.reply IS NOT NULL AND have.reply IS NULL);
+        WHERE want.reply IS NOT NULL AND have.reply IS NULL)
+    THEN
+        UPDATE tailroom.log SET requests_from = 0;
+    END IF;
     DELETE FROM tailroom.event_types have
     WHERE NOT EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::tailroom.event_types, mirror_catalogue.types) want
@@ -141,9 +172,6 @@ BEGIN
     ON CONFLICT DO NOTHING;
     UPDATE tailroom.log l SET max_event_bytes = mirror_catalogue.max_event_bytes
     WHERE l.max_event_bytes <> mirror_catalogue.max_event_bytes;
-    IF asks THEN
-        PERFORM tailroom.backfill_requests();
-    END IF;
 END $$;
 
 -- crowded_requests are those of the requests of a batch beside which too many of their
@@ -700,8 +728,11 @@ BEGIN
         ORDER BY position LIMIT max_rows) f;
     WHILE causes IS NOT NULL AND cardinality(positions) < max_rows LOOP
         SELECT array_agg(f.position), array_agg(f.id) INTO more, causes FROM (
-            SELECT e.position, e.id FROM tailroom.events e
-            WHERE e.causation_id = ANY (causes) AND e.tenant = story.tenant AND e.position <> ALL (positions)
+            SELECT DISTINCT e.position, e.id FROM unnest(causes) AS cause (id)
+            CROSS JOIN LATERAL (SELECT e.position, e.id FROM tailroom.events e
+                WHERE e.tenant = story.tenant AND e.causation_id = cause.id
+                ORDER BY e.position LIMIT max_rows) e
+            WHERE e.position <> ALL (positions)
             ORDER BY e.position LIMIT max_rows - cardinality(positions)) f;
         positions := positions || more;
     END LOOP;
@@ -711,6 +742,6 @@ END $$;
 GRANT SELECT ON tailroom.requests TO tailroom_writer, tailroom_reader;
 REVOKE ALL ON FUNCTION tailroom.reply_met, tailroom.first_answer, tailroom.backfill_requests, tailroom.crowded_requests,
     tailroom.judge_answers, tailroom.append_batch, tailroom.drafted, tailroom.publish, tailroom.append, tailroom.request_list, tailroom.story FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tailroom.append_batch, tailroom.publish, tailroom.append TO tailroom_writer;
+GRANT EXECUTE ON FUNCTION tailroom.append_batch, tailroom.publish, tailroom.append, tailroom.backfill_requests TO tailroom_writer;
 GRANT EXECUTE ON FUNCTION tailroom.publish, tailroom.append TO tailroom_publisher;
 GRANT EXECUTE ON FUNCTION tailroom.request_list, tailroom.story TO tailroom_writer, tailroom_reader;

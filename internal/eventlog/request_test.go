@@ -1,6 +1,7 @@
 package eventlog_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -309,6 +310,8 @@ func TestRequest_Backfill(t *testing.T) {
 	require.NoError(t, err)
 	for range 2 {
 		require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+		for value[bool](t, r, "SELECT tailroom.backfill_requests(2)") {
+		}
 		require.Equal(t, []int64{
 			one[0].Cursor.Position, one[2].Cursor.Position, two[0].Cursor.Position, two[1].Cursor.Position, three[1].Cursor.Position, 0,
 		}, value[[]int64](t, r, `SELECT array_agg(p ORDER BY position, n) FROM tailroom.requests,
@@ -316,4 +319,69 @@ func TestRequest_Backfill(t *testing.T) {
 	}
 	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
 	require.NotNil(t, lateFor(t, err))
+}
+
+// What is taken in is looked through before the appends wait, and what comes meanwhile
+// is not missed.
+func TestRequest_BackfillBesideAppends(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	old := a.append(t, with(asking(id), func(d *event.Draft) { d.Awaits = nil }))[0]
+	mirror, err := catalog.Default().Mirror()
+	require.NoError(t, err)
+	require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+
+	tx, err := r.pool.Begin(t.Context()) // an append that holds the lock
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	var answer int64
+	require.NoError(t, tx.QueryRow(t.Context(), `SELECT position FROM tailroom.append('c1', '/orders', 'orderStatusUpdate',
+		'{"orderId":"1","branchId":"b7","status":"accepted"}', correlation_id => $1)`, id).Scan(&answer))
+	more := make(chan error, 1)
+	go func() {
+		_, err := r.pool.Exec(context.WithoutCancel(t.Context()), "SELECT tailroom.backfill_requests(10)")
+		more <- err
+	}()
+	require.Eventually(t, func() bool {
+		return value[bool](t, r, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	}, 10*time.Second, 5*time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, <-more)
+	require.Equal(t, answer, r.answerTo(t, old.Cursor.Position))
+}
+
+// A story reads no more of an event's many consequences than it shows, and nothing of
+// other companies.
+func TestStory_ManyConsequences(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	first := with(draft(""), func(d *event.Draft) { d.CorrelationID = id })
+	a.append(t, first)
+	follow := func(company string) event.Draft {
+		return with(draft(""), tenant(company), func(d *event.Draft) { d.CausationID = uuid.NullUUID{UUID: first.ID, Valid: true} })
+	}
+	for _, company := range []string{"c2", "c1"} {
+		for range 6 {
+			group := make([]event.Draft, 400)
+			for i := range group {
+				group[i] = follow(company)
+			}
+			a.append(t, group...)
+		}
+	}
+	tx, err := r.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	var found []int64
+	require.NoError(t, tx.QueryRow(t.Context(), "SELECT tailroom.story('c1', $1, 10)", id).Scan(&found))
+	require.Equal(t, []int64{1, 2402, 2403, 2404, 2405, 2406, 2407, 2408, 2409, 2410}, found)
+	var read int
+	require.NoError(t, tx.QueryRow(t.Context(),
+		"SELECT sum(seq_tup_read + idx_tup_fetch)::integer FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'").Scan(&read))
+	require.Less(t, read, 50)
 }
