@@ -17,8 +17,8 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
-	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/apptest/load"
+	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
@@ -259,6 +259,9 @@ func TestRequest_Grants(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, answer.Status, string(answer.Body))
 	require.Equal(t, id, answer.Field("correlationId"))
 	require.NotContains(t, string(answer.Body), "success")
+	async := i[0].Do(t, http.MethodPost, "/v1/requests", b7, testPrint(id, "b7", ""), "Prefer", "respond-async")
+	require.Equal(t, http.StatusForbidden, async.Status)
+	require.JSONEq(t, string(answer.Body), string(async.Body))
 	story := decode[requestState](t, i[1].Get(t, "/v1/requests/"+id, b7).Body)
 	require.Equal(t, "answered", story.Status)
 	require.Empty(t, story.Reply)
@@ -541,6 +544,40 @@ func TestRequest_Lost(t *testing.T) {
 	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
 	require.Equal(t, id, answer.Field("id"))
 	awaitMetric(t, i, `tailroom_request_waits_total{end="lost"}`, 1)
+}
+
+// An event that asked for no answer cannot be asked again.
+func TestRequest_ItWasNone(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	web := apptest.Token(t, access.Web, "c1")
+	id := newID()
+	i.Publish(t, web, testPrint(id, "b7", ""))
+	for _, prefer := range []string{"", "respond-async"} {
+		answer := i.Do(t, http.MethodPost, "/v1/requests", web, testPrint(id, "b7", ""), "Prefer", prefer)
+		require.Equal(t, "id_reused", answer.Code(), string(answer.Body))
+		require.Equal(t, id, answer.Field("id"))
+	}
+}
+
+// Whoever renews his token while he waits gets his answer when the old one has ended.
+func TestRequest_RenewedToken(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	ends := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	s, _ := i.Hello(t, apptest.TokenUntil(t, ends, access.Web, "c1"), "now", `[]`)
+	s.Until(t, "live")
+	id := newID()
+	s.Send(t, fmt.Sprintf(`{"type":"request","ref":1,"event":"printer:test","namespace":"/printing-ws","id":%q,"data":{"printerId":"p1","branchId":"b7"}}`, id))
+	app := apptest.Token(t, access.DesktopApp, "c1", "b7")
+	awaitRequest(t, i, app, id)
+	s.Send(t, fmt.Sprintf(`{"type":"auth","ref":2,"token":%q}`, apptest.Token(t, access.Web, "c1")))
+	renewed := s.Until(t, "reply")
+	require.True(t, renewed[len(renewed)-1].OK, string(renewed[len(renewed)-1].Raw))
+	require.Eventually(t, func() bool { return time.Now().After(ends) }, apptest.Patience, 10*time.Millisecond)
+	i.Publish(t, app, result(id, "b7"))
+	m := s.Until(t, "reply")
+	require.True(t, m[len(m)-1].OK, string(m[len(m)-1].Raw))
 }
 
 // An instance that goes away lets nobody wait.
