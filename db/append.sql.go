@@ -23,6 +23,7 @@ SELECT
     coalesce(current_versions, '{}')::bigint[] AS current_versions,
     coalesce(answered, '{}')::integer[] AS answered,
     coalesce(answered_ids, '{}')::uuid[] AS answered_ids,
+    coalesce(crowded, '{}')::integer[] AS crowded,
     waited_us::bigint AS waited_us, worked_us::bigint AS worked_us, clock::timestamptz AS clock
 FROM tailroom.append_batch(
     $1, $2, $3, $4, $5::bigint[],
@@ -75,6 +76,7 @@ type EventAppendBatchRow struct {
 	CurrentVersions []int64
 	Answered        []int32
 	AnsweredIds     []pgtype.UUID
+	Crowded         []int32
 	WaitedUs        int64
 	WorkedUs        int64
 	Clock           time.Time
@@ -123,6 +125,7 @@ func (q *Queries) EventAppendBatch(ctx context.Context, db DBTX, arg EventAppend
 		&i.CurrentVersions,
 		&i.Answered,
 		&i.AnsweredIds,
+		&i.Crowded,
 		&i.WaitedUs,
 		&i.WorkedUs,
 		&i.Clock,

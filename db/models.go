@@ -136,6 +136,8 @@ type Log struct {
 	IdsTable      int32
 	IdsRotatedAt  time.Time
 	MaxEventBytes int64
+	// Behind this position there may be requests that tailroom.requests lacks; null: none that anybody knows of.
+	RequestsFrom *int64
 }
 
 type OutboxRow struct {
@@ -223,6 +225,7 @@ type Request struct {
 	AnswerID       pgtype.UUID
 	AnsweredAt     *time.Time
 	FirstRoom      string
+	Open           bool
 }
 
 type Revocation struct {

@@ -70,6 +70,17 @@ func (q *Queries) RequestAnswers(ctx context.Context, db DBTX, arg RequestAnswer
 	return items, nil
 }
 
+const requestBackfill = `-- name: RequestBackfill :one
+SELECT tailroom.backfill_requests($1::integer)::boolean
+`
+
+func (q *Queries) RequestBackfill(ctx context.Context, db DBTX, most int32) (bool, error) {
+	row := db.QueryRow(ctx, requestBackfill, most)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const requestForget = `-- name: RequestForget :execrows
 DELETE FROM tailroom.requests WHERE position IN (
     SELECT r.position FROM tailroom.requests r WHERE r.position <= $1 ORDER BY r.position LIMIT $2::integer)

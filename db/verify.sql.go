@@ -446,7 +446,7 @@ SELECT r.position, r.id, r.tenant, r.namespace, l.floor, coalesce(r.answer_posit
         IS NOT DISTINCT FROM (r.answer_id, r.tenant, r.namespace, r.reply_type, r.correlation_id))::boolean AS answered,
     EXISTS (SELECT FROM tailroom.redactions e WHERE e.position = r.answer_position)::boolean AS erased,
     coalesce(tailroom.first_answer(r.tenant, r.namespace, r.correlation_id, r.reply_type, r.reply_when, r.position), 0)::bigint AS first
-FROM (SELECT position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by, reply_type, reply_when, answer_position, answer_id, answered_at, first_room FROM tailroom.requests p WHERE p.position > $1 AND p.position <= $2 ORDER BY p.position LIMIT $3) r
+FROM (SELECT position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by, reply_type, reply_when, answer_position, answer_id, answered_at, first_room, open FROM tailroom.requests p WHERE p.position > $1 AND p.position <= $2 ORDER BY p.position LIMIT $3) r
 CROSS JOIN tailroom.log l
 LEFT JOIN tailroom.events q ON q.position = r.position
 LEFT JOIN tailroom.events a ON a.position = r.answer_position

@@ -4,10 +4,11 @@ SET LOCAL ROLE tailroom_owner;
 SELECT pg_advisory_xact_lock(1952541036, 1);
 
 DROP FUNCTION tailroom.story, tailroom.request_list, tailroom.append, tailroom.publish, tailroom.drafted, tailroom.append_batch,
-    tailroom.judge_answers, tailroom.backfill_requests, tailroom.first_answer, tailroom.reply_met;
+    tailroom.judge_answers, tailroom.crowded_requests, tailroom.backfill_requests, tailroom.first_answer, tailroom.reply_met;
 ALTER TABLE tailroom.outbox_rejected DROP COLUMN reply_by;
 ALTER TABLE tailroom.outbox DROP COLUMN reply_by;
 ALTER TABLE tailroom.event_types DROP COLUMN reply;
+ALTER TABLE tailroom.log DROP COLUMN requests_from;
 DROP INDEX tailroom.events_causation;
 DROP TABLE tailroom.requests;
 

@@ -24,6 +24,7 @@ CREATE TABLE tailroom.requests (
     answer_id       uuid,
     answered_at     timestamptz,
     first_room      text   COLLATE "C" NOT NULL GENERATED ALWAYS AS (rooms[1]) STORED, -- as in events
+    open            boolean            NOT NULL GENERATED ALWAYS AS (answer_position IS NULL) STORED,
     CHECK (num_nulls(answer_position, answer_id, answered_at) IN (0, 3)),
     CHECK (answer_position > position)
 ) WITH (vacuum_truncate = off); -- it locks out the appends
@@ -32,7 +33,7 @@ COMMENT ON TABLE tailroom.requests IS
 COMMENT ON COLUMN tailroom.requests.reply_type IS 'What the answer is, as the catalogue said when the request was made.';
 COMMENT ON COLUMN tailroom.requests.reply_when IS 'Likewise, the values that fields of its data may have; {} is any.';
 
-CREATE INDEX requests_correlation ON tailroom.requests (correlation_id, tenant, namespace);
+CREATE INDEX requests_correlation ON tailroom.requests (correlation_id, tenant, namespace, open, position);
 CREATE INDEX requests_tenant      ON tailroom.requests (tenant, position);
 CREATE INDEX requests_room        ON tailroom.requests (tenant, first_room, position);
 CREATE INDEX requests_rooms       ON tailroom.requests (tenant, position) WHERE cardinality(rooms) > 1;
@@ -41,10 +42,13 @@ CREATE INDEX requests_rooms       ON tailroom.requests (tenant, position) WHERE 
 CREATE INDEX requests_open        ON tailroom.requests (tenant, reply_by) WHERE answer_position IS NULL;
 
 -- What follows from an event.
-CREATE INDEX events_causation ON tailroom.events (causation_id) WHERE causation_id IS NOT NULL;
+CREATE INDEX events_causation ON tailroom.events (tenant, causation_id, position) WHERE causation_id IS NOT NULL;
 
 ALTER TABLE tailroom.event_types ADD COLUMN reply jsonb;
 COMMENT ON COLUMN tailroom.event_types.reply IS 'Which event answers it: {"type", "when"?, "timeoutMs"}; null when it is no request.';
+
+ALTER TABLE tailroom.log ADD COLUMN requests_from bigint;
+COMMENT ON COLUMN tailroom.log.requests_from IS 'Behind this position there may be requests that tailroom.requests lacks; null: none that anybody knows of.';
 
 -- A request published with SQL says until when it wants its answer.
 ALTER TABLE tailroom.outbox ADD COLUMN reply_by timestamptz;
@@ -71,7 +75,9 @@ END $$;
 -- nothing does. Of an event whose data were erased nobody can tell any more.
 CREATE FUNCTION tailroom.first_answer(tenant text, namespace text, correlation_id text, reply_type text, reply_when jsonb, after bigint)
     RETURNS bigint
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off -- whatever the statistics say
+AS $$
 DECLARE
     -- An event that correlates only with itself is found by its id, as ever.
     own uuid := CASE WHEN correlation_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN correlation_id::uuid END;
@@ -92,45 +98,71 @@ BEGIN
          ORDER BY e.position LIMIT 1)) f);
 END $$;
 
--- backfill_requests takes in the requests of the log that are not known as such:
--- those that are older than their type's reply, or than this table. It returns how
--- many there were. It reads the whole log, and appends go on until it has come to the
--- end of that.
-CREATE FUNCTION tailroom.backfill_requests() RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- backfill_requests takes in some requests of the log that are not known as such: those
+-- that are older than their type's reply, or than this table. It takes at most so many,
+-- from where it left off, and reports whether there is more to do. What answers them is
+-- looked for before the append lock; under that only in what has come meanwhile.
+CREATE FUNCTION tailroom.backfill_requests(most integer) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 DECLARE
-    upto    bigint   := (SELECT b.tip FROM tailroom.bounds b);
-    early   bigint[] := ARRAY(SELECT e.position FROM tailroom.events e WHERE e.reply_by IS NOT NULL AND e.position <= upto);
-    more    bigint;
+    stretch constant bigint := 20000; -- positions
+    start   bigint;
+    beyond  bigint;
+    tip     bigint;
+    early   bigint[];
+    answers bigint[];
 BEGIN
-    PERFORM pg_advisory_xact_lock(1952541036, 1);
-    INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
-        reply_type, reply_when, answer_position, answer_id, answered_at)
-    SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
-        t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
-    FROM (SELECT * FROM tailroom.events e WHERE e.position = ANY (early)
-        UNION ALL SELECT * FROM tailroom.events e WHERE e.position > upto AND e.reply_by IS NOT NULL) q
-    JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type AND t.reply IS NOT NULL
-    LEFT JOIN tailroom.events a ON a.position = tailroom.first_answer(q.tenant, q.namespace, q.correlation_id,
-        t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), q.position)
-    WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
-    GET DIAGNOSTICS more = ROW_COUNT;
-    RETURN more;
+    PERFORM pg_advisory_xact_lock(1952541036, 7); -- or mirror_catalogue would begin anew, and this go on
+    SELECT l.requests_from, least(greatest(l.requests_from, l.floor) + stretch, b.tip), b.tip INTO start, beyond, tip
+    FROM tailroom.log l, tailroom.bounds b;
+    IF start IS NULL THEN
+        RETURN false;
+    END IF;
+    SELECT array_agg(q.position ORDER BY q.position),
+        array_agg(tailroom.first_answer(q.tenant, q.namespace, q.correlation_id,
+            q.reply ->> 'type', coalesce(q.reply -> 'when', '{}'), q.position) ORDER BY q.position)
+    INTO early, answers
+    FROM (SELECT e.position, e.tenant, e.namespace, e.correlation_id, t.reply FROM tailroom.events e
+        JOIN tailroom.event_types t ON t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL
+        WHERE e.position > start AND e.position <= beyond AND e.reply_by IS NOT NULL
+            AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
+        ORDER BY e.position LIMIT most) q;
+    IF cardinality(early) = most THEN
+        beyond := early[most];
+    END IF;
+    IF early IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(1952541036, 1);
+        INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
+            reply_type, reply_when, answer_position, answer_id, answered_at)
+        SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
+            t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
+        FROM unnest(early, answers) AS f (position, answer)
+        JOIN tailroom.events q ON q.position = f.position
+        JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type
+        LEFT JOIN tailroom.events a ON a.position = coalesce(f.answer, tailroom.first_answer(q.tenant, q.namespace,
+            q.correlation_id, t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), tip))
+        WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
+    END IF;
+    UPDATE tailroom.log SET requests_from = CASE WHEN beyond < tip THEN beyond END;
+    RETURN beyond < tip;
 END $$;
 
 -- mirror_catalogue makes event_types the given array of objects, and writes
 -- nothing when it is that already. Types that are requests from now on were so in
--- the log's past as well.
+-- the log's past as well: that is for backfill_requests.
 CREATE OR REPLACE FUNCTION tailroom.mirror_catalogue(types jsonb, max_event_bytes bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    asks boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(1952541036, 7); -- two instances that start at once
-    asks := EXISTS (
+    IF EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::tailroom.event_types, mirror_catalogue.types) want
         LEFT JOIN tailroom.event_types have ON have.namespace = want.namespace AND have.type = want.type
-        WHERE want.reply IS NOT NULL AND have.reply IS NULL);
+        WHERE want.reply IS NOT NULL AND have.reply IS NULL)
+    THEN
+        UPDATE tailroom.log SET requests_from = 0;
+    END IF;
     DELETE FROM tailroom.event_types have
     WHERE NOT EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::tailroom.event_types, mirror_catalogue.types) want
@@ -140,57 +172,63 @@ BEGIN
     ON CONFLICT DO NOTHING;
     UPDATE tailroom.log l SET max_event_bytes = mirror_catalogue.max_event_bytes
     WHERE l.max_event_bytes <> mirror_catalogue.max_event_bytes;
-    IF asks THEN
-        PERFORM tailroom.backfill_requests();
-    END IF;
+END $$;
+
+-- crowded_requests are those of the requests of a batch beside which too many of their
+-- company, namespace and correlation id would be open: an answer answers them all, under
+-- the lock. Here, too, and in judge_answers the caller holds it, and arrays are as in
+-- append_batch.
+CREATE FUNCTION tailroom.crowded_requests(requests integer[], tenants text[], namespaces text[], correlation_ids text[], OUT crowded integer[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    most constant bigint := 16; -- as in eventlog.MaxOpen
+BEGIN
+    SELECT array_agg(q.number ORDER BY q.number) INTO crowded
+    FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, correlation_ids[m.number] AS correlation_id,
+            row_number() OVER (PARTITION BY tenants[m.number], namespaces[m.number], correlation_ids[m.number] ORDER BY m.number) AS place
+        FROM unnest(crowded_requests.requests) AS m (number)) q
+    CROSS JOIN LATERAL (SELECT count(*) AS open FROM (
+        SELECT FROM tailroom.requests k
+        -- Rows are compared as wholes so that no other index will do, whatever the
+        -- table's statistics were when this was planned.
+        WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (q.correlation_id, q.tenant, q.namespace, true)
+            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (q.correlation_id, q.tenant, q.namespace, true)
+        LIMIT most) o) there
+    WHERE there.open + q.place > most;
 END $$;
 
 -- judge_answers says which requests the events of a batch answer: `taken` are the
--- requests (by position; those of the batch itself by their number, negative), each
--- answered by the event `takers`. An event that answers none, because all it would
--- answer have their answer already, is among `refused`, with the id of that answer.
--- The caller holds the append lock. Arrays are as in append_batch.
-CREATE FUNCTION tailroom.judge_answers(may_answer integer[], requests integer[], reply_types text[], reply_whens jsonb[],
-    tenants text[], namespaces text[], types text[], correlation_ids text[], ids uuid[], datas jsonb[],
+-- positions of these, each answered by the event `takers`. An event that answers none,
+-- because all it would answer have their answer already, is among `refused`, with the
+-- id that the newest of these answers has.
+CREATE FUNCTION tailroom.judge_answers(may_answer integer[],
+    tenants text[], namespaces text[], types text[], correlation_ids text[], datas jsonb[],
     OUT taken bigint[], OUT takers integer[], OUT refused integer[], OUT refused_ids uuid[])
 LANGUAGE plpgsql AS $$
-DECLARE
-    hit    record;
-    late   integer[] := '{}';
-    firsts uuid[]    := '{}';
 BEGIN
-    taken := '{}';
-    takers := '{}';
-    FOR hit IN
-        SELECT c.number, r.place, r.answer_id
+    SELECT array_agg(hit.position), array_agg(hit.number) INTO taken, takers
+    FROM (SELECT DISTINCT ON (k.position) k.position, c.number
         FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, types[m.number] AS type,
-                correlation_ids[m.number] AS correlation_id
+                correlation_ids[m.number] AS correlation_id, datas[m.number] AS data
             FROM unnest(may_answer) AS m (number)) c
-        CROSS JOIN LATERAL (
-            SELECT k.position AS place, k.reply_when, k.answer_id FROM tailroom.requests k
-            -- So that no index but that of the three will do, whatever the table's
-            -- statistics were when this was planned.
-            WHERE (k.correlation_id, k.tenant, k.namespace) >= (c.correlation_id, c.tenant, c.namespace)
-                AND (k.correlation_id, k.tenant, k.namespace) <= (c.correlation_id, c.tenant, c.namespace)
-                AND k.reply_type = c.type
-            UNION ALL
-            SELECT -q.number, q.reply_when, NULL FROM unnest(judge_answers.requests, reply_types, reply_whens) AS q (number, reply_type, reply_when)
-            WHERE q.number < c.number AND correlation_ids[q.number] = c.correlation_id AND tenants[q.number] = c.tenant
-                AND namespaces[q.number] = c.namespace AND q.reply_type = c.type) r
-        WHERE tailroom.reply_met(r.reply_when, datas[c.number])
-        ORDER BY c.number
-    LOOP
-        IF hit.answer_id IS NULL AND hit.place <> ALL (taken) THEN
-            taken := taken || hit.place;
-            takers := takers || hit.number;
-        ELSE
-            late := late || hit.number;
-            firsts := firsts || coalesce(hit.answer_id, ids[takers[array_position(taken, hit.place)]]);
-        END IF;
-    END LOOP;
-    SELECT array_agg(l.number ORDER BY l.number), array_agg(l.first ORDER BY l.number) INTO refused, refused_ids
-    FROM (SELECT DISTINCT ON (u.number) u.number, u.first FROM unnest(late, firsts) AS u (number, first)
-        WHERE u.number <> ALL (takers) ORDER BY u.number) l;
+        JOIN tailroom.requests k
+            ON (k.correlation_id, k.tenant, k.namespace, k.open) >= (c.correlation_id, c.tenant, c.namespace, true)
+            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (c.correlation_id, c.tenant, c.namespace, true)
+            AND k.reply_type = c.type
+        WHERE tailroom.reply_met(k.reply_when, c.data)
+        ORDER BY k.position, c.number) hit;
+
+    SELECT array_agg(c.number), array_agg(late.answer_id) INTO refused, refused_ids
+    FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, types[m.number] AS type,
+            correlation_ids[m.number] AS correlation_id, datas[m.number] AS data
+        FROM unnest(may_answer) AS m (number)
+        WHERE m.number <> ALL (coalesce(takers, '{}'))) c
+    CROSS JOIN LATERAL (
+        SELECT k.answer_id FROM tailroom.requests k
+        WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (c.correlation_id, c.tenant, c.namespace, false)
+            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (c.correlation_id, c.tenant, c.namespace, false)
+            AND k.reply_type = c.type AND tailroom.reply_met(k.reply_when, c.data)
+        ORDER BY k.correlation_id DESC, k.tenant DESC, k.namespace DESC, k.open DESC, k.position DESC LIMIT 1) late;
 END $$;
 
 DROP FUNCTION tailroom.append_batch, tailroom.append, tailroom.publish, tailroom.drafted;
@@ -216,7 +254,9 @@ DROP FUNCTION tailroom.append_batch, tailroom.append, tailroom.publish, tailroom
 -- `requests` are the numbers of the events that want an answer, each with the type
 -- and the condition of its reply ({}: none), and `may_answer` those of the events
 -- that may be one. When one of these would be a second answer, nothing is appended
--- either: `answered` says which, with the ids of the first answers.
+-- either: `answered` says which, with the ids of the first answers. Nor when too many
+-- requests of a correlation id would be open: those are `crowded`. No two events of a
+-- batch may answer the same request, and none a request before it: neither would show.
 --
 -- `relayed` are the outbox rows that these events come from: they go in the same
 -- transaction. If somebody else took one, that is SQLSTATE TR006.
@@ -240,7 +280,7 @@ CREATE FUNCTION tailroom.append_batch(
     requests integer[] DEFAULT '{}', reply_types text[] DEFAULT '{}', reply_whens jsonb[] DEFAULT '{}', may_answer integer[] DEFAULT '{}',
     OUT first_position bigint, OUT epoch bigint, OUT base_versions bigint[],
     OUT known integer[], OUT known_positions bigint[], OUT conflicts integer[], OUT current_versions bigint[],
-    OUT answered integer[], OUT answered_ids uuid[],
+    OUT answered integer[], OUT answered_ids uuid[], OUT crowded integer[],
     OUT waited_us bigint, OUT worked_us bigint, OUT clock timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -291,20 +331,22 @@ BEGIN
 
     IF cardinality(may_answer) > 0 THEN
         SELECT j.taken, j.takers, j.refused, j.refused_ids INTO taken, takers, answered, answered_ids
-        FROM tailroom.judge_answers(may_answer, append_batch.requests, reply_types, reply_whens,
-            tenants, namespaces, types, correlation_ids, ids, datas) j;
+        FROM tailroom.judge_answers(may_answer, tenants, namespaces, types, correlation_ids, datas) j;
+    END IF;
+    IF cardinality(append_batch.requests) > 0 THEN
+        crowded := tailroom.crowded_requests(append_batch.requests, tenants, namespaces, correlation_ids);
     END IF;
 
     -- A known id decides before a version or an answer does: whoever repeats a
     -- conditional append meets the version that he made himself.
-    IF judge_ids OR conflicts IS NOT NULL OR answered IS NOT NULL THEN
+    IF judge_ids OR conflicts IS NOT NULL OR answered IS NOT NULL OR crowded IS NOT NULL THEN
         SELECT array_agg(e.number ORDER BY e.number), array_agg(r.position ORDER BY e.number)
         INTO known, known_positions
         FROM unnest(tenants, ids) WITH ORDINALITY AS e (tenant, id, number)
         JOIN tailroom.recent_ids r ON r.tenant = e.tenant AND r.id = e.id;
     END IF;
 
-    IF known IS NULL AND conflicts IS NULL AND answered IS NULL THEN
+    IF known IS NULL AND conflicts IS NULL AND answered IS NULL AND crowded IS NULL THEN
         IF cardinality(relayed) > 0 THEN
             DELETE FROM tailroom.outbox WHERE id = ANY (relayed);
             GET DIAGNOSTICS moved = ROW_COUNT;
@@ -370,8 +412,8 @@ BEGIN
         IF cardinality(taken) > 0 THEN
             UPDATE tailroom.requests r
             SET answer_position = first_position + a.number - 1, answer_id = ids[a.number], answered_at = recorded_at
-            FROM unnest(taken, takers) AS a (place, number)
-            WHERE r.position = CASE WHEN a.place < 0 THEN first_position - a.place - 1 ELSE a.place END;
+            FROM unnest(taken, takers) AS a (position, number)
+            WHERE r.position = a.position;
         END IF;
 
         -- Not undone by a rollback: whatever fails should have failed by now.
@@ -558,6 +600,9 @@ BEGIN
     ELSIF done.answered IS NOT NULL THEN
         RAISE EXCEPTION 'already_answered: the event % has answered this request', done.answered_ids[1]
             USING ERRCODE = 'TR019', DETAIL = done.answered_ids[1]::text;
+    ELSIF done.crowded IS NOT NULL THEN
+        RAISE EXCEPTION 'too_large: 16 requests with this correlation id are open, and no more may be' USING ERRCODE = 'TR014',
+            HINT = 'One answer answers them all. Another request needs a correlation id of its own.';
     ELSE
         "position" := done.first_position;
         version := done.base_versions[1] + 1;
@@ -683,8 +728,11 @@ BEGIN
         ORDER BY position LIMIT max_rows) f;
     WHILE causes IS NOT NULL AND cardinality(positions) < max_rows LOOP
         SELECT array_agg(f.position), array_agg(f.id) INTO more, causes FROM (
-            SELECT e.position, e.id FROM tailroom.events e
-            WHERE e.causation_id = ANY (causes) AND e.tenant = story.tenant AND e.position <> ALL (positions)
+            SELECT DISTINCT e.position, e.id FROM unnest(causes) AS cause (id)
+            CROSS JOIN LATERAL (SELECT e.position, e.id FROM tailroom.events e
+                WHERE e.tenant = story.tenant AND e.causation_id = cause.id
+                ORDER BY e.position LIMIT max_rows) e
+            WHERE e.position <> ALL (positions)
             ORDER BY e.position LIMIT max_rows - cardinality(positions)) f;
         positions := positions || more;
     END LOOP;
@@ -692,8 +740,8 @@ BEGIN
 END $$;
 
 GRANT SELECT ON tailroom.requests TO tailroom_writer, tailroom_reader;
-REVOKE ALL ON FUNCTION tailroom.reply_met, tailroom.first_answer, tailroom.backfill_requests, tailroom.judge_answers,
-    tailroom.append_batch, tailroom.drafted, tailroom.publish, tailroom.append, tailroom.request_list, tailroom.story FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tailroom.append_batch, tailroom.publish, tailroom.append TO tailroom_writer;
+REVOKE ALL ON FUNCTION tailroom.reply_met, tailroom.first_answer, tailroom.backfill_requests, tailroom.crowded_requests,
+    tailroom.judge_answers, tailroom.append_batch, tailroom.drafted, tailroom.publish, tailroom.append, tailroom.request_list, tailroom.story FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tailroom.append_batch, tailroom.publish, tailroom.append, tailroom.backfill_requests TO tailroom_writer;
 GRANT EXECUTE ON FUNCTION tailroom.publish, tailroom.append TO tailroom_publisher;
 GRANT EXECUTE ON FUNCTION tailroom.request_list, tailroom.story TO tailroom_writer, tailroom_reader;

@@ -9,6 +9,7 @@ SELECT
     coalesce(current_versions, '{}')::bigint[] AS current_versions,
     coalesce(answered, '{}')::integer[] AS answered,
     coalesce(answered_ids, '{}')::uuid[] AS answered_ids,
+    coalesce(crowded, '{}')::integer[] AS crowded,
     waited_us::bigint AS waited_us, worked_us::bigint AS worked_us, clock::timestamptz AS clock
 FROM tailroom.append_batch(
     @judge_ids, @seen_epoch, @seen_position, @deadline, @relayed::bigint[],

@@ -26,3 +26,6 @@ SELECT tailroom.story(@tenant, @correlation_id, sqlc.arg('max_rows'))::bigint[];
 -- Drops some of what lies at or below the floor.
 DELETE FROM tailroom.requests WHERE position IN (
     SELECT r.position FROM tailroom.requests r WHERE r.position <= @floor ORDER BY r.position LIMIT sqlc.arg('max_rows')::integer);
+
+-- name: RequestBackfill :one
+SELECT tailroom.backfill_requests(@most::integer)::boolean;

@@ -40,7 +40,7 @@ type History interface {
 
 // Requester takes requests in.
 type Requester interface {
-	Ask(grant access.Grant, source any, raw json.RawMessage) (*request.Asked, error)
+	Ask(grant access.Grant, present func() access.Grant, source any, raw json.RawMessage) (*request.Asked, error)
 }
 
 // Requests reads what has become of requests.

@@ -44,7 +44,7 @@ func (a *api) ask(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return a.bodyError(err)
 	}
-	asked, err := a.Requester.Ask(grant, nil, body)
+	asked, err := a.Requester.Ask(grant, func() access.Grant { return grant }, nil, body)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/apptest/load"
+	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/pgtest"
 	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
@@ -258,6 +259,9 @@ func TestRequest_Grants(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, answer.Status, string(answer.Body))
 	require.Equal(t, id, answer.Field("correlationId"))
 	require.NotContains(t, string(answer.Body), "success")
+	async := i[0].Do(t, http.MethodPost, "/v1/requests", b7, testPrint(id, "b7", ""), "Prefer", "respond-async")
+	require.Equal(t, http.StatusForbidden, async.Status)
+	require.JSONEq(t, string(answer.Body), string(async.Body))
 	story := decode[requestState](t, i[1].Get(t, "/v1/requests/"+id, b7).Body)
 	require.Equal(t, "answered", story.Status)
 	require.Empty(t, story.Reply)
@@ -349,6 +353,33 @@ func TestRequest_Refusals(t *testing.T) {
 		require.Contains(t, []int{http.StatusBadRequest, http.StatusUnprocessableEntity}, i.Get(t, "/v1/requests?"+query, web).Status, query)
 	}
 	require.Empty(t, i.Lines(t, "/v1/events", web), "nothing of it was published")
+}
+
+// A group that would ask and answer at once, or answer twice, is refused before the log
+// sees it, and so is a request too many.
+func TestRequest_Groups(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	service, app := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.DesktopApp, "c1", "b7")
+	asking := func(correlation string) string {
+		return strings.TrimSuffix(testPrint(newID(), "b7", ""), "}") + fmt.Sprintf(`,"correlationId":%q,"replyBy":"2100-01-31T18:30:00Z"}`, correlation)
+	}
+	for _, group := range [][]string{{asking("x"), result("x", "b7")}, {result("x", "b7"), result("x", "b7")}} {
+		answer := i.Post(t, service, "["+strings.Join(group, ",")+"]")
+		require.Equal(t, "invalid_parameter", answer.Code(), string(answer.Body))
+		require.Equal(t, "correlationId", answer.Field("path"))
+	}
+	i.Publish(t, service, "["+asking("x")+","+result("y", "b7")+","+result("z", "b7")+"]")
+	i.Publish(t, service, "["+result("x", "b7")+","+asking("x")+"]")
+	for range eventlog.MaxOpen - 1 {
+		i.Publish(t, service, asking("x"))
+	}
+	full := i.Post(t, service, asking("x"))
+	require.Equal(t, http.StatusRequestEntityTooLarge, full.Status, string(full.Body))
+	require.Equal(t, "too_large", full.Code())
+	require.Contains(t, string(full.Body), `"limit":16`)
+	i.Publish(t, app, result("x", "b7"))
+	i.Publish(t, service, asking("x"))
 }
 
 // Over a WebSocket many requests wait at once, while the connection is read on.
@@ -515,6 +546,40 @@ func TestRequest_Lost(t *testing.T) {
 	awaitMetric(t, i, `tailroom_request_waits_total{end="lost"}`, 1)
 }
 
+// An event that asked for no answer cannot be asked again.
+func TestRequest_ItWasNone(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	web := apptest.Token(t, access.Web, "c1")
+	id := newID()
+	i.Publish(t, web, testPrint(id, "b7", ""))
+	for _, prefer := range []string{"", "respond-async"} {
+		answer := i.Do(t, http.MethodPost, "/v1/requests", web, testPrint(id, "b7", ""), "Prefer", prefer)
+		require.Equal(t, "id_reused", answer.Code(), string(answer.Body))
+		require.Equal(t, id, answer.Field("id"))
+	}
+}
+
+// Whoever renews his token while he waits gets his answer when the old one has ended.
+func TestRequest_RenewedToken(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	ends := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	s, _ := i.Hello(t, apptest.TokenUntil(t, ends, access.Web, "c1"), "now", `[]`)
+	s.Until(t, "live")
+	id := newID()
+	s.Send(t, fmt.Sprintf(`{"type":"request","ref":1,"event":"printer:test","namespace":"/printing-ws","id":%q,"data":{"printerId":"p1","branchId":"b7"}}`, id))
+	app := apptest.Token(t, access.DesktopApp, "c1", "b7")
+	awaitRequest(t, i, app, id)
+	s.Send(t, fmt.Sprintf(`{"type":"auth","ref":2,"token":%q}`, apptest.Token(t, access.Web, "c1")))
+	renewed := s.Until(t, "reply")
+	require.True(t, renewed[len(renewed)-1].OK, string(renewed[len(renewed)-1].Raw))
+	require.Eventually(t, func() bool { return time.Now().After(ends) }, apptest.Patience, 10*time.Millisecond)
+	i.Publish(t, app, result(id, "b7"))
+	m := s.Until(t, "reply")
+	require.True(t, m[len(m)-1].OK, string(m[len(m)-1].Raw))
+}
+
 // An instance that goes away lets nobody wait.
 func TestRequest_Drain(t *testing.T) {
 	t.Parallel()
@@ -585,9 +650,21 @@ func TestRequest_SQL(t *testing.T) {
 		i.Publish(t, app, result(id, "b7"))
 		require.Len(t, requests(t, i, web, "status=answered"), 4+n)
 	}
+	for range eventlog.MaxOpen {
+		i.Publish(t, web, strings.TrimSuffix(testPrint(newID(), "b8", ""), "}")+`,"correlationId":"full","replyBy":"2100-01-31T18:30:00Z"}`)
+	}
+	for by, rejected := range map[string]int{"append": 0, "publish": 1} {
+		_, err := pool.Exec(t.Context(), fmt.Sprintf(`SELECT tailroom.%s('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b8"}',
+			correlation_id => 'full', reply_by => clock_timestamp() + interval '1 hour')`, by))
+		require.Equal(t, rejected == 0, err != nil && strings.Contains(err.Error(), "TR014"), "%v", err)
+		require.Eventually(t, func() bool {
+			return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'too_large'") >= rejected
+		}, apptest.Patience, 10*time.Millisecond)
+	}
 	// Without a time it asks nobody, and a type that has no reply cannot.
 	_, err = pool.Exec(t.Context(), `SELECT tailroom.append('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b7"}'),
 		tailroom.append('c1', '/printing-ws', 'printJobUpdate', '{"jobId":"j1","status":"queued","branchId":"b7"}', reply_by => now())`)
 	require.NoError(t, err)
-	require.Len(t, requests(t, i, web, ""), 5)
+	require.Len(t, requests(t, i, web, "room=branch:b7"), 5)
+	require.Len(t, requests(t, i, web, ""), 5+eventlog.MaxOpen)
 }

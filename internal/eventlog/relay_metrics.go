@@ -15,9 +15,10 @@ const (
 	codeAlreadyAnswered = "already_answered"
 	codeIDReused        = "id_reused"
 	codeSchemaViolation = "schema_violation"
+	codeTooLarge        = "too_large"
 )
 
-var rejectionCodes = []string{"unknown_namespace", "unknown_type", codeSchemaViolation, codeIDReused, codeAlreadyAnswered}
+var rejectionCodes = []string{"unknown_namespace", "unknown_type", codeSchemaViolation, codeIDReused, codeAlreadyAnswered, codeTooLarge}
 
 // Rejections are logged one by one, but no more than maxRejectionLines in a
 // rejectionPeriod: a faulty program can have thousands of them.

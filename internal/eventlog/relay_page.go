@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -197,7 +198,7 @@ func (t *term) append(ctx context.Context, p *page, b *batch, judgeIDs bool) (db
 
 // settleJudged settles the groups of b that cannot be appended. Of those whose ids are
 // in the log a repetition is dropped, another event with the same id rejected; a
-// second answer is rejected.
+// second answer is rejected, and so is a request too many.
 func (t *term) settleJudged(ctx context.Context, p *page, b *batch) error {
 	for _, g := range b.groups {
 		select {
@@ -207,9 +208,12 @@ func (t *term) settleJudged(ctx context.Context, p *page, b *batch) error {
 				_, err = t.Log.settle(ctx, g, v.known)
 			}
 			late, isLate := errors.AsType[*AlreadyAnsweredError](err)
+			_, crowded := errors.AsType[*CrowdedError](err)
 			switch {
 			case isLate:
 				p.settle(g, codeAlreadyAnswered, "the event "+late.By.String()+" has answered this request")
+			case crowded:
+				p.settle(g, codeTooLarge, fmt.Sprintf("%d requests with the correlation id are open, and no more may be", MaxOpen))
 			case errors.Is(err, ErrIDReused):
 				p.settle(g, codeIDReused, "the id "+g.drafts[0].ID.String()+" was used before, with other content")
 			case err != nil:

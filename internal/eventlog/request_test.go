@@ -1,9 +1,11 @@
 package eventlog_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -126,20 +128,49 @@ func TestRequest_SeveralOfOneTalk(t *testing.T) {
 	require.NotNil(t, lateFor(t, err))
 }
 
-// A group can ask and answer, and contradict itself.
+// A group can answer, and ask anew.
 func TestRequest_WithinAGroup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.running(t)
 	id := talk()
-	done := a.append(t, answering(id, "accepted"), asking(id), draft("order:1"), answering(id, "accepted"))
-	require.Equal(t, done[3].Cursor.Position, r.answerTo(t, done[1].Cursor.Position))
+	old := a.append(t, asking(id))[0]
+	done := a.append(t, answering(id, "accepted"), asking(id), draft("order:1"))
+	require.Equal(t, done[0].Cursor.Position, r.answerTo(t, old.Cursor.Position))
+	require.Zero(t, r.answerTo(t, done[1].Cursor.Position))
+}
 
-	id = talk()
-	first := answering(id, "accepted")
-	_, err := a.Append(t.Context(), nil, []event.Draft{asking(id), first, answering(id, "rejected")})
-	require.Equal(t, &eventlog.AlreadyAnsweredError{Index: 2, By: first.ID}, lateFor(t, err))
-	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE correlation_id = $1", id))
+// The requests that one answer would answer are bounded; others of the batch are not
+// concerned, and nor is a repetition.
+func TestRequest_TooManyOfOneTalk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.instance(t)
+	id := talk()
+	first := slices.Repeat([]event.Draft{{}}, eventlog.MaxOpen-1)
+	for i := range first {
+		first[i] = asking(id)
+	}
+	tickets := []*eventlog.Ticket{
+		a.submit(t, first...), a.submit(t, draft(""), asking(id), asking(id)), a.submit(t, asking(talk())), a.submit(t, asking(id)),
+		a.submit(t, asking(id)), a.submit(t, with(asking(id), tenant("c2"))), a.submit(t, with(asking(id), namespace("/printing-ws"))),
+		a.submit(t, first...),
+	}
+	a.start()
+	for i, ticket := range tickets {
+		_, err := wait(t, ticket)
+		if i == 1 || i == 4 {
+			full, ok := errors.AsType[*eventlog.CrowdedError](err)
+			require.True(t, ok, "group %d: %v", i, err)
+			require.Equal(t, map[int]int{1: 2, 4: 0}[i], full.Index)
+			continue
+		}
+		require.NoError(t, err, "group %d", i)
+	}
+	require.Equal(t, eventlog.MaxOpen, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE tenant = 'c1' AND namespace = '/orders' AND correlation_id = $1", id))
+	answer := a.append(t, answering(id, "accepted"))[0]
+	require.Equal(t, eventlog.MaxOpen, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position = $1", answer.Cursor.Position))
+	a.append(t, asking(id))
 }
 
 // In one batch, each group has its own verdict, and they are judged in order.
@@ -279,6 +310,8 @@ func TestRequest_Backfill(t *testing.T) {
 	require.NoError(t, err)
 	for range 2 {
 		require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+		for value[bool](t, r, "SELECT tailroom.backfill_requests(2)") {
+		}
 		require.Equal(t, []int64{
 			one[0].Cursor.Position, one[2].Cursor.Position, two[0].Cursor.Position, two[1].Cursor.Position, three[1].Cursor.Position, 0,
 		}, value[[]int64](t, r, `SELECT array_agg(p ORDER BY position, n) FROM tailroom.requests,
@@ -286,4 +319,69 @@ func TestRequest_Backfill(t *testing.T) {
 	}
 	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "accepted")})
 	require.NotNil(t, lateFor(t, err))
+}
+
+// What is taken in is looked through before the appends wait, and what comes meanwhile
+// is not missed.
+func TestRequest_BackfillBesideAppends(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	old := a.append(t, with(asking(id), func(d *event.Draft) { d.Awaits = nil }))[0]
+	mirror, err := catalog.Default().Mirror()
+	require.NoError(t, err)
+	require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+
+	tx, err := r.pool.Begin(t.Context()) // an append that holds the lock
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	var answer int64
+	require.NoError(t, tx.QueryRow(t.Context(), `SELECT position FROM tailroom.append('c1', '/orders', 'orderStatusUpdate',
+		'{"orderId":"1","branchId":"b7","status":"accepted"}', correlation_id => $1)`, id).Scan(&answer))
+	more := make(chan error, 1)
+	go func() {
+		_, err := r.pool.Exec(context.WithoutCancel(t.Context()), "SELECT tailroom.backfill_requests(10)")
+		more <- err
+	}()
+	require.Eventually(t, func() bool {
+		return value[bool](t, r, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	}, 10*time.Second, 5*time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, <-more)
+	require.Equal(t, answer, r.answerTo(t, old.Cursor.Position))
+}
+
+// A story reads no more of an event's many consequences than it shows, and nothing of
+// other companies.
+func TestStory_ManyConsequences(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	first := with(draft(""), func(d *event.Draft) { d.CorrelationID = id })
+	a.append(t, first)
+	follow := func(company string) event.Draft {
+		return with(draft(""), tenant(company), func(d *event.Draft) { d.CausationID = uuid.NullUUID{UUID: first.ID, Valid: true} })
+	}
+	for _, company := range []string{"c2", "c1"} {
+		for range 6 {
+			group := make([]event.Draft, 400)
+			for i := range group {
+				group[i] = follow(company)
+			}
+			a.append(t, group...)
+		}
+	}
+	tx, err := r.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	var found []int64
+	require.NoError(t, tx.QueryRow(t.Context(), "SELECT tailroom.story('c1', $1, 10)", id).Scan(&found))
+	require.Equal(t, []int64{1, 2402, 2403, 2404, 2405, 2406, 2407, 2408, 2409, 2410}, found)
+	var read int
+	require.NoError(t, tx.QueryRow(t.Context(),
+		"SELECT sum(seq_tup_read + idx_tup_fetch)::integer FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'").Scan(&read))
+	require.Less(t, read, 50)
 }

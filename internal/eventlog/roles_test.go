@@ -73,7 +73,7 @@ func TestRoles_Access(t *testing.T) {
 		"consumer_claim()": "writer EXECUTE", "consumer_flush()": "writer EXECUTE", "consumer_lag()": "writer EXECUTE",
 		"consumers_lagging()": "writer EXECUTE", "consumer_acks_forget()": "writer EXECUTE", "consumer_erase()": "writer EXECUTE",
 		"redact()": nobody, "tell()": nobody, "tell_rows()": nobody,
-		"reply_met()": nobody, "first_answer()": nobody, "backfill_requests()": nobody, "judge_answers()": nobody,
+		"reply_met()": nobody, "first_answer()": nobody, "backfill_requests()": "writer EXECUTE", "judge_answers()": nobody, "crowded_requests()": nobody,
 		"epoch_identity()": nobody, "epoch_begin()": nobody, "epoch_now()": nobody, "refuse_change()": nobody,
 		"expand()": nobody, "new_id()": nobody, "drafted()": nobody, "refuse_data()": nobody,
 	}

@@ -72,6 +72,18 @@ func (e *AlreadyAnsweredError) Error() string {
 	return fmt.Sprintf("event %d of the group: event %s has answered this request", e.Index, e.By)
 }
 
+// MaxOpen is how many requests of a company, a namespace and a correlation id are open
+// at once.
+const MaxOpen = 16
+
+// CrowdedError says that nothing of the group was appended, because there would be more
+// than MaxOpen requests with one of its correlation ids.
+type CrowdedError struct{ Index int } // of the first request too many
+
+func (e *CrowdedError) Error() string {
+	return fmt.Sprintf("event %d of the group: %d requests with its correlation id are open", e.Index, MaxOpen)
+}
+
 // verdict is what the appender found for a group: receipts, an error, or the
 // positions that some of its ids already have (0: unknown).
 type verdict struct {
@@ -95,6 +107,10 @@ func (b *batch) judge(row *db.EventAppendBatchRow, heads []head) *batch {
 	for i, number := range row.Answered {
 		answered[int(number)-1] = row.AnsweredIds[i].Bytes
 	}
+	crowded := map[int]bool{}
+	for _, number := range row.Crowded {
+		crowded[int(number)-1] = true
+	}
 	rest := &batch{}
 	n := 0
 	for _, g := range b.groups {
@@ -110,6 +126,10 @@ func (b *batch) judge(row *db.EventAppendBatchRow, heads []head) *batch {
 		}
 		if late := g.lateAmong(answered, first); late != nil {
 			g.verdict <- verdict{err: late}
+			continue
+		}
+		if full := g.crowdedAmong(crowded, first); full != nil {
+			g.verdict <- verdict{err: full}
 			continue
 		}
 		rest.add(g)
@@ -134,6 +154,15 @@ func (g *pending) lateAmong(answered map[int]uuid.UUID, first int) error {
 	for i := range g.drafts {
 		if by, late := answered[first+i]; late {
 			return &AlreadyAnsweredError{Index: i, By: by}
+		}
+	}
+	return nil
+}
+
+func (g *pending) crowdedAmong(crowded map[int]bool, first int) error {
+	for i := range g.drafts {
+		if crowded[first+i] {
+			return &CrowdedError{Index: i}
 		}
 	}
 	return nil

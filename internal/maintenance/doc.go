@@ -26,5 +26,6 @@
 //	sweep.go      what can take long; sealing
 //	retention.go  Policy: what is kept; dropping the rest
 //	consumers.go  who lags behind it is warned of
+//	requests.go   events that have become requests are taken in
 //	metrics.go    figures
 package maintenance

@@ -18,6 +18,7 @@ const (
 	dutySeal        = "seal"
 	dutyRetention   = "retention"
 	dutyConsumers   = "consumers"
+	dutyRequests    = "requests"
 )
 
 // duty is one thing to be done.

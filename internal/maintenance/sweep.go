@@ -52,7 +52,7 @@ func (k *Keeper) sweep(ctx context.Context) error {
 	if k.keep != (Policy{}) {
 		duties = append(duties, duty{dutyConsumers, k.warnConsumers}, duty{dutyRetention, k.retain})
 	}
-	return k.perform(ctx, conn, append(duties, duty{dutySeal, k.seal})...)
+	return k.perform(ctx, conn, append(duties, duty{dutyRequests, k.takeRequests}, duty{dutySeal, k.seal})...)
 }
 
 // seal takes full partitions through the steps of tailroom.seal_partition. One

@@ -177,6 +177,9 @@ func (d *Desk) drafts(grant access.Grant, events []json.RawMessage) ([]event.Dra
 	return drafts, checkGroup(drafts)
 }
 
+// talk is what requests have in common that one event answers.
+type talk struct{ namespace, correlationID, replyType string }
+
 // checkGroup refuses what no single event shows, and puts each stream's
 // expected version, given with any of its events, on the first of them.
 func checkGroup(drafts []event.Draft) error {
@@ -185,6 +188,7 @@ func checkGroup(drafts []event.Draft) error {
 	}
 	ids := make(map[[16]byte]bool, len(drafts))
 	first := map[[2]string]*event.Draft{} // by namespace and stream
+	answered := map[talk]bool{}
 	for i := range drafts {
 		draft := &drafts[i]
 		if draft.Tenant != drafts[0].Tenant {
@@ -194,6 +198,17 @@ func checkGroup(drafts []event.Draft) error {
 			return invalid("id", "the group has this id twice").With("index", i)
 		}
 		ids[draft.ID] = true
+		if draft.MayAnswer {
+			own := talk{draft.Namespace, draft.CorrelationID, draft.Type}
+			if answered[own] {
+				return invalid("correlationId", "a group neither answers twice with one correlation id nor asks and answers: "+
+					"publish the events one by one").With("index", i)
+			}
+			answered[own] = true
+		}
+		if draft.Asks() {
+			answered[talk{draft.Namespace, draft.CorrelationID, draft.Awaits.Type}] = true
+		}
 		key := [2]string{draft.Namespace, draft.Stream}
 		if first[key] == nil {
 			first[key] = draft
@@ -354,6 +369,14 @@ func explain(err error, drafts []event.Draft) error {
 			"the first answer is the one that counts").With("id", late.By)
 		if len(drafts) > 1 {
 			p = p.With("index", late.Index)
+		}
+		return p
+	}
+	if full, ok := errors.AsType[*eventlog.CrowdedError](err); ok {
+		p := problem.New(problem.TooLarge, fmt.Sprintf("%d requests with this correlation id are open, and no more may be: "+
+			"one answer answers them all, another request needs a correlation id of its own", eventlog.MaxOpen)).With("limit", eventlog.MaxOpen)
+		if len(drafts) > 1 {
+			p = p.With("index", full.Index)
 		}
 		return p
 	}

@@ -30,7 +30,7 @@ func NewDesk(w *Waits, publisher *publish.Desk) *Desk { return &Desk{waits: w, p
 // Asked is a request under way. Its methods are for one goroutine, in this order.
 type Asked struct {
 	desk     *Desk
-	grant    access.Grant
+	grant    func() access.Grant
 	question publish.Question
 	wait     *wait
 	pending  *publish.Pending
@@ -38,9 +38,11 @@ type Asked struct {
 	receipt  event.Receipt
 }
 
-// Ask publishes a request, as a publish.Desk does. Close what it returns.
-func (d *Desk) Ask(grant access.Grant, source any, raw json.RawMessage) (_ *Asked, err error) {
-	a := &Asked{desk: d, grant: grant, since: time.Now()}
+// Ask publishes a request, as a publish.Desk does. Present is the grant that the
+// requester has when there is an answer; whatever goroutine waits asks for it. Close
+// what Ask returns.
+func (d *Desk) Ask(grant access.Grant, present func() access.Grant, source any, raw json.RawMessage) (_ *Asked, err error) {
+	a := &Asked{desk: d, grant: present, since: time.Now()}
 	a.pending, err = d.publisher.Ask(grant, source, raw, func(q publish.Question) (err error) {
 		a.question = q
 		a.wait, err = d.waits.begin(q)
@@ -61,7 +63,8 @@ func (a *Asked) Close() {
 	}
 }
 
-// Published waits until the request is in the log.
+// Published waits until the request is in the log. When an event is there that is no
+// request, the error is id_reused.
 func (a *Asked) Published(ctx context.Context) (event.Receipt, error) {
 	receipts, err := a.pending.Wait(ctx)
 	if err != nil {
@@ -71,8 +74,19 @@ func (a *Asked) Published(ctx context.Context) (event.Receipt, error) {
 		return event.Receipt{}, err
 	}
 	a.receipt = receipts[0]
+	if a.receipt.Duplicate && a.asksNobody(ctx) {
+		return event.Receipt{}, a.question.WithIDs(problem.New(problem.IDReused,
+			"the event with this id was published without replyBy, so nothing answers it: a request needs a new id"))
+	}
 	a.desk.waits.placed(a.wait, a.receipt)
 	return a.receipt, nil
+}
+
+// asksNobody reports whether the event that was there before is known to be no request.
+func (a *Asked) asksNobody(ctx context.Context) bool {
+	position := a.receipt.Cursor.Position
+	found, err := a.desk.waits.log.Events(ctx, a.question.Tenant, []int64{position})
+	return err == nil && found[position] != nil && found[position].ID == a.receipt.ID && found[position].ReplyBy.IsZero()
 }
 
 // Present returns the published request, and its answer if there is one by now.
@@ -86,7 +100,13 @@ func (a *Asked) Present(ctx context.Context) (request, reply *event.Entry, err e
 	if reply == nil {
 		return request, nil, nil
 	}
-	return request, reply, a.mayRead(reply)
+	if err = a.mayRead(reply); err != nil {
+		if p, ok := errors.AsType[*problem.Error](err); ok {
+			err = a.question.WithIDs(p)
+		}
+		return nil, nil, err
+	}
+	return request, reply, nil
 }
 
 func (a *Asked) present(ctx context.Context) (request, reply *event.Entry, err error) {
@@ -144,12 +164,13 @@ func (a *Asked) Reply(ctx context.Context) (request, reply *event.Entry, err err
 }
 
 // mayRead reports whether the requester may have the answer now: his token may have
-// ended while he waited, and whoever answers chooses the rooms.
+// ended or been renewed while he waited, and whoever answers chooses the rooms.
 func (a *Asked) mayRead(reply *event.Entry) error {
-	if err := a.desk.publisher.Good(a.grant); err != nil {
+	grant := a.grant()
+	if err := a.desk.publisher.Good(grant); err != nil {
 		return err
 	}
-	grant, err := a.grant.Name(a.question.Tenant)
+	grant, err := grant.Name(a.question.Tenant)
 	if err != nil {
 		return err
 	}

@@ -61,11 +61,11 @@ const (
 
 const (
 	adviceRequest = "Requesters of these wait for nothing, and a second answer may be let through. If an instance with another " +
-		"catalogue was at work, let the owner run `SELECT tailroom.backfill_requests()`; otherwise look for whoever writes " +
+		"catalogue was at work, let the owner run `UPDATE tailroom.log SET requests_from = 0`, and the maintenance takes them in; otherwise look for whoever writes " +
 		"to tailroom.requests by hand."
 	adviceAnswer = "Requesters are told another answer than the log's first, or none. Look for whoever writes to " +
 		"tailroom.requests by hand, or for an instance whose catalogue has another condition. The owner may delete the row, " +
-		"and run `SELECT tailroom.backfill_requests()`: it is then made anew from the log."
+		"and run `UPDATE tailroom.log SET requests_from = 0`: the maintenance then makes it anew from the log."
 )
 
 // class says of a kind which invariant it breaks, and what to do.

@@ -56,7 +56,7 @@ func (c *conn) asks(m *message) (*request.Asked, error) {
 		return nil, problem.New(problem.Overloaded, fmt.Sprintf("%d requests of this connection wait for their answer, and no more may; "+
 			"nothing of this one was published", maxAsking)).With("limit", maxAsking).RetryAfter(askRetry)
 	}
-	asked, err := c.handler.Requester.Ask(c.grant, c, body)
+	asked, err := c.handler.Requester.Ask(c.grant, c.session.Grant, c, body)
 	if err == nil {
 		c.asking.Add(1)
 	}

@@ -41,7 +41,7 @@ type Publisher interface {
 
 // Requester is what a connection needs to ask.
 type Requester interface {
-	Ask(grant access.Grant, source any, raw json.RawMessage) (*request.Asked, error)
+	Ask(grant access.Grant, present func() access.Grant, source any, raw json.RawMessage) (*request.Asked, error)
 }
 
 // Config is what a Handler needs.
