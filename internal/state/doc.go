@@ -18,6 +18,7 @@
 //
 //	patch.go       the merge
 //	fold.go        an event onto a state; what is too large
+//	heard.go       who could read all of its events
 //	log.go         where the states stand; what a stream was at a position
 //	step.go        a stretch of the log onto a generation; redactions
 //	write.go       states as SQL takes them

@@ -45,6 +45,7 @@ func (closes Closes) fold(s *event.State, f fact) {
 		s.Incomplete = true
 	}
 	s.Version, s.Position, s.UpdatedAt, s.Rooms = f.version, f.position, f.recordedAt, f.rooms
+	s.Heard = hear(s.Heard, f.rooms)
 	s.Open = s.Open && !closes(s.Namespace, f.name, f.data)
 }
 

@@ -114,7 +114,7 @@ func TestProjection_Fenced(t *testing.T) {
 	p.stop()
 	last := r.append(t, draft("c1", "order:1", "newOrder", `{"a":2}`))
 	fold := `SELECT tailroom.state_fold(1, 1, %d, 1, %d, '{}', '{}', '{}', '{}', '{false}', '{c1}', '{/orders}', '{order:1}', '{9}', '{"{}"}',
-		'{true}', '{false}', '{branch:b1}', '{9}', '{2026-01-31Z}')`
+		'{true}', '{false}', '{branch:b1}', '{branch:b1}', '{9}', '{2026-01-31Z}')`
 	require.False(t, value[bool](t, r, fmt.Sprintf(fold, 0, 2)), "it has not seen what was folded")
 	require.False(t, value[bool](t, r, fmt.Sprintf(fold, 2, 3)))
 	r.project(t)

@@ -101,7 +101,7 @@ func (r *Reader) page(ctx context.Context, tx pgx.Tx, h *head, q event.StateQuer
 			stale, list = append(stale, i), append(list, key)
 		}
 		page.States = append(page.States, stored{
-			Version: row.Version, State: row.State, Open: row.Open, Incomplete: row.Incomplete, Rooms: row.Rooms,
+			Version: row.Version, State: row.State, Open: row.Open, Incomplete: row.Incomplete, Rooms: row.Rooms, Heard: row.Heard,
 			Position: row.Position, UpdatedAt: row.UpdatedAt,
 		}.state(key))
 	}
@@ -131,8 +131,8 @@ func (r *Reader) page(ctx context.Context, tx pgx.Tx, h *head, q event.StateQuer
 
 // matches judges what was made of the log: it was something else then.
 func matches(s *event.State, q event.StateQuery) bool {
-	inRoom := len(q.Rooms) == 0 || slices.ContainsFunc(s.Rooms, func(room string) bool { return slices.Contains(q.Rooms, room) })
-	return s.Version > 0 && inRoom && (q.Open == nil || *q.Open == s.Open) && strings.HasPrefix(s.Stream, q.Prefix)
+	heard := len(q.Rooms) == 0 || hears(q.Rooms, s.Heard)
+	return s.Version > 0 && heard && (q.Open == nil || *q.Open == s.Open) && strings.HasPrefix(s.Stream, q.Prefix)
 }
 
 // Checkpoint is the newest cursor that there are states at. The error is ErrBehind
