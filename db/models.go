@@ -254,6 +254,7 @@ type State struct {
 	Heard     []string
 	Position  int64
 	UpdatedAt time.Time
+	Size      int32
 	// The room that says it all, as it mostly does.
 	Room *string
 }
@@ -271,6 +272,7 @@ type StateFloor struct {
 	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
+	Size       int32
 }
 
 type StateFloorProgress struct {

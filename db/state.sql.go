@@ -218,7 +218,7 @@ const stateFloorList = `-- name: StateFloorList :many
 SELECT k.number::integer AS number, f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at
 FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS tenant, unnest($3::text[]) AS namespace,
     unnest($4::text[]) AS stream) k
-CROSS JOIN LATERAL (SELECT tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at FROM tailroom.state_floor f
+CROSS JOIN LATERAL (SELECT tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at, size FROM tailroom.state_floor f
     WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1) f
 `
 
@@ -681,7 +681,7 @@ func (q *Queries) StateLogPage(ctx context.Context, db DBTX, arg StateLogPagePar
 }
 
 const statePage = `-- name: StatePage :many
-SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at
+SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at, p.size
 FROM tailroom.state_page($1, $2, $3, $4, $5::text[], $6::text[], $7, $8,
     $9, $10, $11, $12, $13) p
 `
@@ -714,6 +714,7 @@ type StatePageRow struct {
 	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
+	Size       int32
 }
 
 func (q *Queries) StatePage(ctx context.Context, db DBTX, arg StatePageParams) ([]StatePageRow, error) {
@@ -751,6 +752,7 @@ func (q *Queries) StatePage(ctx context.Context, db DBTX, arg StatePageParams) (
 			&i.Heard,
 			&i.Position,
 			&i.UpdatedAt,
+			&i.Size,
 		); err != nil {
 			return nil, err
 		}
@@ -820,6 +822,53 @@ func (q *Queries) StateSeed(ctx context.Context, db DBTX, arg StateSeedParams) (
 		&i.Stream,
 	)
 	return i, err
+}
+
+const stateSizes = `-- name: StateSizes :many
+SELECT coalesce(CASE WHEN $1::bigint = 0
+    THEN (SELECT f.size FROM tailroom.state_floor f
+        WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1)
+    ELSE (SELECT s.size FROM tailroom.states s
+        WHERE s.generation = $1 AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream)
+    END, 0)::integer AS size
+FROM (SELECT unnest($2::integer[]) AS number, unnest($3::text[]) AS tenant, unnest($4::text[]) AS namespace,
+    unnest($5::text[]) AS stream) k ORDER BY k.number
+`
+
+type StateSizesParams struct {
+	Generation int64
+	Numbers    []int32
+	Tenants    []string
+	Namespaces []string
+	Streams    []string
+}
+
+// How large the states of some streams are, 0 where there is none, in the order of
+// their numbers. Of generation 0 are those of the floor.
+func (q *Queries) StateSizes(ctx context.Context, db DBTX, arg StateSizesParams) ([]int32, error) {
+	rows, err := db.Query(ctx, stateSizes,
+		arg.Generation,
+		arg.Numbers,
+		arg.Tenants,
+		arg.Namespaces,
+		arg.Streams,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var size int32
+		if err := rows.Scan(&size); err != nil {
+			return nil, err
+		}
+		items = append(items, size)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const stateStreamAt = `-- name: StateStreamAt :many

@@ -28,6 +28,7 @@ CREATE TABLE tailroom.states (
     heard      text[] COLLATE "C" NOT NULL CHECK (cardinality(heard) > 0),
     position   bigint             NOT NULL,
     updated_at timestamptz        NOT NULL,
+    size       integer            NOT NULL GENERATED ALWAYS AS (octet_length(state::text)) STORED,
     room       text   COLLATE "C" GENERATED ALWAYS AS (CASE WHEN cardinality(heard) = 1 AND strpos(heard[1], E'\x1f') = 0 THEN heard[1] END) STORED,
     PRIMARY KEY (generation, tenant, namespace, stream)
 ) WITH (fillfactor = 70);
@@ -77,6 +78,7 @@ CREATE TABLE tailroom.state_floor (
     heard      text[] COLLATE "C" NOT NULL CHECK (cardinality(heard) > 0),
     position   bigint             NOT NULL,
     updated_at timestamptz        NOT NULL,
+    size       integer            NOT NULL GENERATED ALWAYS AS (octet_length(state::text)) STORED,
     PRIMARY KEY (tenant, namespace, stream, floor)
 );
 
@@ -234,8 +236,7 @@ END $$;
 -- something has happened to them since (their position is behind it then). Empty
 -- arrays and texts, and a null open, do not filter; an empty tenant is every one.
 -- Of rooms those match all of whose events could be heard in them.
--- It stops before the row with which the states, as stored, would pass max_bytes,
--- but returns at least one.
+-- It stops behind the row with which the states come to max_bytes.
 --
 -- Not long ago, what has happened since is looked up in the log. Longer ago that
 -- would be most of the log: then every state is looked at.
@@ -285,8 +286,8 @@ BEGIN
         END IF;
         source := 'SELECT hit.* FROM unnest($5) AS n (namespace) CROSS JOIN LATERAL (' || source || ') hit WHERE n.namespace >= $9';
     END IF;
-    RETURN QUERY EXECUTE 'SELECT (p.s).* FROM (SELECT s, sum(pg_column_size(s.state)) OVER (ORDER BY s.tenant, s.namespace, s.stream)'
-        || ' - pg_column_size(s.state) AS before FROM (SELECT DISTINCT tenant, namespace, stream FROM (' || source
+    RETURN QUERY EXECUTE 'SELECT (p.s).* FROM (SELECT s, sum(s.size) OVER (ORDER BY s.tenant, s.namespace, s.stream)'
+        || ' - s.size AS before FROM (SELECT DISTINCT tenant, namespace, stream FROM (' || source
         || ') k ORDER BY tenant, namespace, stream LIMIT $11) k JOIN tailroom.states s ON s.generation = $1'
         || ' AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream) p'
         || ' WHERE p.before < $12 ORDER BY (p.s).tenant, (p.s).namespace, (p.s).stream'

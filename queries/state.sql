@@ -34,6 +34,18 @@ FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS 
     unnest(@streams::text[]) AS stream) k
 JOIN tailroom.states s ON s.generation = @generation::bigint AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream;
 
+-- name: StateSizes :many
+-- How large the states of some streams are, 0 where there is none, in the order of
+-- their numbers. Of generation 0 are those of the floor.
+SELECT coalesce(CASE WHEN @generation::bigint = 0
+    THEN (SELECT f.size FROM tailroom.state_floor f
+        WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1)
+    ELSE (SELECT s.size FROM tailroom.states s
+        WHERE s.generation = @generation AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream)
+    END, 0)::integer AS size
+FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
+    unnest(@streams::text[]) AS stream) k ORDER BY k.number;
+
 -- name: StateBases :many
 -- What some streams' states up to a position can be made from, by the number of the
 -- stream: the last keyframe up to there and below a version, or the state at the
@@ -72,7 +84,7 @@ SELECT e.tenant, e.namespace, e.stream::text AS stream, e.version::bigint AS ver
 WHERE e.position = @position AND e.stream IS NOT NULL;
 
 -- name: StatePage :many
-SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at
+SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at, p.size
 FROM tailroom.state_page(@generation, @checkpoint, @asof, @tenant, @namespaces::text[], @rooms::text[], @prefix, sqlc.narg('open'),
     @after_tenant, @after_namespace, @after_stream, sqlc.arg('max_rows'), sqlc.arg('max_bytes')) p;
 

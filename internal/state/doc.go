@@ -12,7 +12,8 @@
 // # As of a cursor
 //
 // A row is a stream's newest state. What it was at an earlier cursor is folded again,
-// from the last keyframe before or the state at the floor, and at most 63 events. A
+// from the last keyframe before or the state at the floor, and at most 63 events, or
+// 255 where the state is large. A
 // Reader's pages, read at any time, are therefore true at whatever cursor is asked
 // for, as long as the log goes back to it, and no transaction outlives a page.
 //

@@ -65,7 +65,7 @@ func beginFloor(ctx context.Context, conn *pgx.Conn, p db.StateFloorBeginParams)
 // advanceFloor folds some more events onto the states of the next floor, and
 // returns how far that is.
 func (closes Closes) advanceFloor(ctx context.Context, conn *pgx.Conn, after, floor, redacted int64) (int64, error) {
-	s, err := readStretch(ctx, conn, after, floor)
+	s, err := readStretch(ctx, conn, floorStates, after, floor, stepEvents)
 	if err != nil {
 		return after, err
 	}

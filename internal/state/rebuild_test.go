@@ -215,7 +215,7 @@ func TestReader_PositionAt(t *testing.T) {
 	r := newRig(t, 1000)
 	r.project(t)
 	at := func(when time.Time) int64 {
-		c, err := r.PositionAt(t.Context(), when)
+		c, err := r.PositionAt(t.Context(), "c1", when)
 		require.NoError(t, err)
 		return c.Position
 	}
