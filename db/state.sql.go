@@ -307,16 +307,54 @@ func (q *Queries) StateFloorProgress(ctx context.Context, db DBTX) (StateFloorPr
 	return i, err
 }
 
-const stateFloorPrune = `-- name: StateFloorPrune :exec
-DELETE FROM tailroom.state_floor o USING tailroom.log l
-WHERE o.floor < l.floor AND EXISTS (SELECT FROM tailroom.state_floor n
-    WHERE n.tenant = o.tenant AND n.namespace = o.namespace AND n.stream = o.stream AND n.floor > o.floor AND n.floor <= l.floor)
+const stateFloorPrune = `-- name: StateFloorPrune :many
+WITH page AS MATERIALIZED (SELECT n.tenant, n.namespace, n.stream, n.floor FROM tailroom.state_floor n
+    WHERE n.floor = (SELECT l.floor FROM tailroom.log l) AND (n.tenant, n.namespace, n.stream) > ($1::text, $2::text, $3::text)
+    ORDER BY n.tenant, n.namespace, n.stream LIMIT $4::integer),
+gone AS (DELETE FROM tailroom.state_floor WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM page p CROSS JOIN LATERAL (
+    SELECT o.ctid FROM tailroom.state_floor o
+    WHERE o.tenant = p.tenant AND o.namespace = p.namespace AND o.stream = p.stream AND o.floor < p.floor ORDER BY o.floor LIMIT 100) old)))
+SELECT p.tenant, p.namespace, p.stream FROM page p ORDER BY p.tenant DESC, p.namespace DESC, p.stream DESC LIMIT 1
 `
 
-// The rows that a newer floor's have replaced.
-func (q *Queries) StateFloorPrune(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, stateFloorPrune)
-	return err
+type StateFloorPruneParams struct {
+	Tenant    string
+	Namespace string
+	Stream    string
+	MaxRows   int32
+}
+
+type StateFloorPruneRow struct {
+	Tenant    string
+	Namespace string
+	Stream    string
+}
+
+// Deletes the rows that the present floor's have replaced, of some streams behind
+// one, and returns the last of these; nothing when there are no more.
+func (q *Queries) StateFloorPrune(ctx context.Context, db DBTX, arg StateFloorPruneParams) ([]StateFloorPruneRow, error) {
+	rows, err := db.Query(ctx, stateFloorPrune,
+		arg.Tenant,
+		arg.Namespace,
+		arg.Stream,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateFloorPruneRow
+	for rows.Next() {
+		var i StateFloorPruneRow
+		if err := rows.Scan(&i.Tenant, &i.Namespace, &i.Stream); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const stateFloorRaise = `-- name: StateFloorRaise :execrows
@@ -501,14 +539,19 @@ func (q *Queries) StateHead(ctx context.Context, db DBTX) (StateHeadRow, error) 
 	return i, err
 }
 
-const stateKeyframePrune = `-- name: StateKeyframePrune :exec
-DELETE FROM tailroom.state_keyframes k WHERE k.position <= (SELECT l.floor FROM tailroom.log l)
+const stateKeyframePrune = `-- name: StateKeyframePrune :execrows
+DELETE FROM tailroom.state_keyframes WHERE ctid = ANY (ARRAY(SELECT k.ctid FROM tailroom.state_keyframes k
+    WHERE k.position <= (SELECT l.floor FROM tailroom.log l) LIMIT $1::integer))
 `
 
-// The keyframes that nobody goes back to, because the floor is above them.
-func (q *Queries) StateKeyframePrune(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, stateKeyframePrune)
-	return err
+// Deletes some of the keyframes that nobody goes back to, because the floor is
+// above them.
+func (q *Queries) StateKeyframePrune(ctx context.Context, db DBTX, maxRows int32) (int64, error) {
+	result, err := db.Exec(ctx, stateKeyframePrune, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const stateLag = `-- name: StateLag :one

@@ -81,6 +81,7 @@ CREATE TABLE tailroom.state_floor (
     size       integer            NOT NULL GENERATED ALWAYS AS (octet_length(state::text)) STORED,
     PRIMARY KEY (tenant, namespace, stream, floor)
 );
+CREATE INDEX state_floor_floor ON tailroom.state_floor (floor, tenant, namespace, stream);
 
 -- How far the states of the next floor are written. One row.
 CREATE TABLE tailroom.state_floor_progress (

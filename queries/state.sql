@@ -155,12 +155,19 @@ WHERE l.floor < p.target AND p.target = @target AND p.position >= p.target
 -- name: AppendLock :exec
 SELECT pg_advisory_xact_lock(1952541036, 1);
 
--- name: StateFloorPrune :exec
--- The rows that a newer floor's have replaced.
-DELETE FROM tailroom.state_floor o USING tailroom.log l
-WHERE o.floor < l.floor AND EXISTS (SELECT FROM tailroom.state_floor n
-    WHERE n.tenant = o.tenant AND n.namespace = o.namespace AND n.stream = o.stream AND n.floor > o.floor AND n.floor <= l.floor);
+-- name: StateFloorPrune :many
+-- Deletes the rows that the present floor's have replaced, of some streams behind
+-- one, and returns the last of these; nothing when there are no more.
+WITH page AS MATERIALIZED (SELECT n.tenant, n.namespace, n.stream, n.floor FROM tailroom.state_floor n
+    WHERE n.floor = (SELECT l.floor FROM tailroom.log l) AND (n.tenant, n.namespace, n.stream) > (@tenant::text, @namespace::text, @stream::text)
+    ORDER BY n.tenant, n.namespace, n.stream LIMIT sqlc.arg('max_rows')::integer),
+gone AS (DELETE FROM tailroom.state_floor WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM page p CROSS JOIN LATERAL (
+    SELECT o.ctid FROM tailroom.state_floor o
+    WHERE o.tenant = p.tenant AND o.namespace = p.namespace AND o.stream = p.stream AND o.floor < p.floor ORDER BY o.floor LIMIT 100) old)))
+SELECT p.tenant, p.namespace, p.stream FROM page p ORDER BY p.tenant DESC, p.namespace DESC, p.stream DESC LIMIT 1;
 
--- name: StateKeyframePrune :exec
--- The keyframes that nobody goes back to, because the floor is above them.
-DELETE FROM tailroom.state_keyframes k WHERE k.position <= (SELECT l.floor FROM tailroom.log l);
+-- name: StateKeyframePrune :execrows
+-- Deletes some of the keyframes that nobody goes back to, because the floor is
+-- above them.
+DELETE FROM tailroom.state_keyframes WHERE ctid = ANY (ARRAY(SELECT k.ctid FROM tailroom.state_keyframes k
+    WHERE k.position <= (SELECT l.floor FROM tailroom.log l) LIMIT sqlc.arg('max_rows')::integer));
