@@ -121,7 +121,7 @@ func TestState(t *testing.T) {
 		code   string
 	}{
 		"rooms=branch:b1": {400, "invalid_parameter"}, "open=yes": {400, "invalid_parameter"}, "limit=0": {400, "invalid_parameter"},
-		"limit=10001": {400, "invalid_parameter"}, "after=x": {400, "invalid_parameter"}, "after=1-1": {400, "invalid_parameter"},
+		"limit=1001": {400, "invalid_parameter"}, "after=x": {400, "invalid_parameter"}, "after=1-1": {400, "invalid_parameter"},
 		"asOf=yesterday": {400, "invalid_parameter"}, "stream=%00": {400, "invalid_parameter"}, "room=table:1": {422, "invalid_room"},
 		"namespace=/none": {422, "unknown_namespace"}, "namespace=/system": {422, "unknown_namespace"},
 		"asOf=1-999": {410, "cursor_diverged"}, "asOf=7-1": {410, "cursor_diverged"}, "room=branch:b2": {403, "forbidden"}, "a=%zz": {400, "invalid_parameter"},
