@@ -27,7 +27,8 @@ const consumerClaim = `-- name: ConsumerClaim :one
 
 SELECT outcomes::bigint[] AS outcomes, made::bigint[] AS generations, acked_epochs::bigint[] AS epochs, acked_positions::bigint[] AS positions
 FROM tailroom.consumer_claim($1::uuid, $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint)
+    $7::text[], $8::bigint[], $9::timestamptz[],
+    $10::bigint[], $11::bigint[], $12::bigint)
 `
 
 type ConsumerClaimParams struct {
@@ -39,6 +40,7 @@ type ConsumerClaimParams struct {
 	Follows        []string
 	Sessions       []string
 	Known          []int64
+	Deadlines      []time.Time
 	StartEpochs    []int64
 	StartPositions []int64
 	Most           int64
@@ -62,6 +64,7 @@ func (q *Queries) ConsumerClaim(ctx context.Context, db DBTX, arg ConsumerClaimP
 		arg.Follows,
 		arg.Sessions,
 		arg.Known,
+		arg.Deadlines,
 		arg.StartEpochs,
 		arg.StartPositions,
 		arg.Most,
@@ -74,6 +77,17 @@ func (q *Queries) ConsumerClaim(ctx context.Context, db DBTX, arg ConsumerClaimP
 		&i.Positions,
 	)
 	return i, err
+}
+
+const consumerClock = `-- name: ConsumerClock :one
+SELECT clock_timestamp()::timestamptz
+`
+
+func (q *Queries) ConsumerClock(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, consumerClock)
+	var column_1 time.Time
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const consumerErase = `-- name: ConsumerErase :one

@@ -3,7 +3,11 @@
 -- name: ConsumerClaim :one
 SELECT outcomes::bigint[] AS outcomes, made::bigint[] AS generations, acked_epochs::bigint[] AS epochs, acked_positions::bigint[] AS positions
 FROM tailroom.consumer_claim(@instance::uuid, @tenants::text[], @names::text[], @subjects::text[], @roles::text[], @follows::text[],
-    @sessions::text[], @known::bigint[], @start_epochs::bigint[], @start_positions::bigint[], @most::bigint);
+    @sessions::text[], @known::bigint[], @deadlines::timestamptz[],
+    @start_epochs::bigint[], @start_positions::bigint[], @most::bigint);
+
+-- name: ConsumerClock :one
+SELECT clock_timestamp()::timestamptz;
 
 -- name: ConsumerFlush :one
 SELECT outdated::bigint[] AS outdated, lost::bigint[] AS lost
