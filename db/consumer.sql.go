@@ -175,17 +175,19 @@ SELECT c.tenant, c.name, c.subject, c.role, c.connected::boolean AS connected, c
     coalesce(greatest(extract(epoch FROM now() - lag.oldest), 0), 0)::double precision AS lag_seconds
 FROM (
     SELECT s.tenant, s.name, s.subject, s.role, s.follows, s.created_at, s.joined_epoch, s.joined_position, s.epoch, s.position, s.acknowledged_at, s.instance, s.session, s.generation, s.connected_at, s.disconnected_at, s.lagging, s.connected, s.instance_name, s.since, s.held FROM tailroom.consumer_states s
-    WHERE ($1::text = '' OR s.tenant = $1) AND ($2::text = '' OR s.subject = $2)
-        AND (cardinality($3::text[]) = 0 OR EXISTS (SELECT FROM jsonb_each(s.follows) AS f WHERE f.value ?| $3::text[]))
-        AND (s.tenant, s.name) > ($4::text, $5::text)
-        AND ($6::boolean IS NULL OR s.connected = $6::boolean)
-    ORDER BY s.tenant, s.name LIMIT $7::integer) c
-CROSS JOIN LATERAL tailroom.consumer_lag(c.tenant, c.follows, c.held, $8::bigint) AS lag
+    WHERE ($1::text = '' OR s.tenant = $1) AND ($2::text = '' OR s.name = $2)
+        AND ($3::text = '' OR s.subject = $3)
+        AND (cardinality($4::text[]) = 0 OR EXISTS (SELECT FROM jsonb_each(s.follows) AS f WHERE f.value ?| $4::text[]))
+        AND (s.tenant, s.name) > ($5::text, $6::text)
+        AND ($7::boolean IS NULL OR s.connected = $7::boolean)
+    ORDER BY s.tenant, s.name LIMIT $8::integer) c
+CROSS JOIN LATERAL tailroom.consumer_lag(c.tenant, c.follows, c.held, $9::bigint) AS lag
 ORDER BY c.tenant, c.name
 `
 
 type ConsumerListParams struct {
 	Tenant      string
+	Name        string
 	Subject     string
 	Rooms       []string
 	AfterTenant string
@@ -211,10 +213,11 @@ type ConsumerListRow struct {
 }
 
 // Consumers behind (after_tenant, after_name), with what they have not acknowledged.
-// ” is every tenant, and every subject; rooms are none, or some of which it follows one.
+// ” is every tenant, every name, and every subject; rooms are none, or some of which it follows one.
 func (q *Queries) ConsumerList(ctx context.Context, db DBTX, arg ConsumerListParams) ([]ConsumerListRow, error) {
 	rows, err := db.Query(ctx, consumerList,
 		arg.Tenant,
+		arg.Name,
 		arg.Subject,
 		arg.Rooms,
 		arg.AfterTenant,
