@@ -124,6 +124,9 @@ func (k *conn) explain(err error) error {
 		return fmt.Errorf("the connection broke: %w", err)
 	}
 	e := &Error{Code: closed.Reason}
+	if e.Code == "" {
+		e.Detail = "the connection was closed without a reason"
+	}
 	if k.said != nil {
 		*e = *k.said
 	}

@@ -42,8 +42,8 @@
 // A connection that ends is made again, after a random pause that grows from try
 // to try, and not before the server's advice; a line that is dead is noticed when
 // nothing was heard for two of the server's heartbeats. Run gives up only where
-// the protocol says that coming back is no use (close codes 4100 to 4199, a
-// request that is wrong), and returns the *Error. If that is about the token, the
+// the protocol says that coming back is no use (close codes 4100 to 4199, a hello
+// that is too large or a request that is wrong), and returns the *Error. If that is about the token, the
 // token source is first asked for another one.
 //
 // # What it costs
