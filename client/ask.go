@@ -19,7 +19,7 @@ func (c *Client) Request(ctx context.Context, d Draft) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	answer, err := c.call(ctx, map[string]any{"type": "request", "event": fields})
+	answer, err := c.call(ctx, map[string]any{"type": "request", "event": fields}, nil)
 	if err != nil {
 		return Event{}, err
 	}

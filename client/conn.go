@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -293,9 +292,6 @@ func (k *conn) enqueue(m message) bool {
 	case "reset":
 		next = m.Resume
 		items = []item{{reset: &Reset{m.Reason, m.Oldest, m.Resume, m.Snapshot}, cursor: m.Resume}}
-		if k.client.outdated() {
-			defer k.end(errAgain) // the next connection begins with the state
-		}
 	case "snapshot":
 		next = ""
 		items = []item{{snapshot: &Snapshot{m.Namespace, m.States, m.Cursor, k.states != m.Namespace, m.More}}}
@@ -316,24 +312,14 @@ func (k *conn) enqueue(m message) bool {
 	if next != "" {
 		k.client.received = next
 	}
-	switch m.Type {
-	case "snapshot":
-		k.client.stale = true // until it is whole
-	case "events", "cursor", "live":
-		k.client.stale = false
+	switch {
+	case m.Type == "snapshot" && !m.More:
+		k.client.whole(m.Namespace)
+	case m.Type == "reset" && k.client.outdate():
+		defer k.end(errAgain) // the next connection begins with the state
 	}
 	k.client.mu.Unlock()
 	return k.client.queue.push(items...)
-}
-
-// outdated notes that the state has to be asked for, and reports whether it was not
-// being asked for already.
-func (c *Client) outdated() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was := c.stale
-	c.stale = slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot != "" })
-	return c.stale && !was
 }
 
 // stopFollowing leaves the connection to the calls.

@@ -162,7 +162,7 @@ func (d *dialer) hello(ctx context.Context) (_ *conn, err error) {
 
 // follow asks for the catalogue, if every namespace of it is to be followed.
 func (d *dialer) follow(ctx context.Context, token string) error {
-	every := func(s Subscription) bool { return s.Namespace == "" }
+	every := func(f followed) bool { return f.Namespace == "" }
 	d.mu.Lock()
 	list := d.following
 	d.mu.Unlock()
@@ -178,14 +178,15 @@ func (d *dialer) follow(ctx context.Context, token string) error {
 	if err := d.cfg.try(ctx, d.cfg.URLs[d.url], token, ask, nil, &catalogue); err != nil {
 		return err
 	}
-	var named []Subscription
-	for _, s := range list {
-		if !every(s) {
-			named = append(named, s)
+	var named []followed
+	for _, f := range list {
+		if !every(f) {
+			named = append(named, f)
 			continue
 		}
 		for _, n := range catalogue.Namespaces {
-			named = append(named, Subscription{n.Name, s.Rooms, s.Snapshot})
+			f.Namespace = n.Name
+			named = append(named, f)
 		}
 	}
 	d.mu.Lock()
@@ -198,13 +199,14 @@ func (d *dialer) follow(ctx context.Context, token string) error {
 func (d *dialer) greeting(token string) map[string]any {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := append([]Subscription{}, d.following...)
+	list := make([]Subscription, len(d.following))
 	cursor := d.received
 	if cursor == "" {
 		cursor = d.cfg.From
 	}
-	for i := range list {
-		if !d.stale {
+	for i, f := range d.following {
+		list[i] = f.Subscription
+		if !f.stale {
 			list[i].Snapshot = ""
 		}
 	}

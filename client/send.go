@@ -23,7 +23,7 @@ func (c *Client) empty(ctx context.Context) error {
 			}
 			continue
 		}
-		_, err = c.call(ctx, map[string]any{"type": "publish", "events": events})
+		_, err = c.call(ctx, map[string]any{"type": "publish", "events": events}, nil)
 		if err != nil {
 			refused, ok := errors.AsType[*Error](err)
 			if !ok || ctx.Err() != nil {
