@@ -134,7 +134,8 @@ type Client struct {
 	reports sync.Mutex // orders the calls of OnStatus
 	status  Status     // guarded by mu
 
-	keep keeper // the dispatcher's
+	keep  keeper // the dispatcher's
+	wider int    // how often a snapshot had no room, in a row; the reader's
 }
 
 // New checks the Config and opens its files. It connects to nothing yet. Close

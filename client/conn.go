@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -294,7 +295,7 @@ func (k *conn) enqueue(m message) bool {
 		items = []item{{reset: &Reset{m.Reason, m.Oldest, m.Resume, m.Snapshot}, cursor: m.Resume}}
 	case "snapshot":
 		next = ""
-		items = []item{{snapshot: &Snapshot{m.Namespace, m.States, m.Cursor, k.states != m.Namespace, m.More}}}
+		items = []item{{snapshot: &Snapshot{m.Namespace, m.States, m.Cursor, k.states != m.Namespace, m.More}, size: len(m.raw)}}
 		if k.states = m.Namespace; !m.More {
 			k.states = ""
 		}
@@ -319,7 +320,25 @@ func (k *conn) enqueue(m message) bool {
 		defer k.end(errAgain) // the next connection begins with the state
 	}
 	k.client.mu.Unlock()
-	return k.client.queue.push(items...)
+	waiting := k.client.queue.push(items...)
+	if m.Type == "snapshot" {
+		return k.client.fits(waiting, m.More)
+	}
+	return waiting <= k.client.queue.limit
+}
+
+// fits reports whether there is room for more of a snapshot. One that had none begins
+// anew, with twice the room: otherwise a large one would never come whole to a
+// callback that is slower than the line.
+func (c *Client) fits(waiting int, more bool) bool {
+	fits := waiting <= c.queue.limit<<c.wider
+	switch {
+	case !more:
+		c.wider = 0
+	case !fits:
+		c.wider = min(c.wider+1, maxWider)
+	}
+	return fits
 }
 
 // stopFollowing leaves the connection to the calls.
@@ -328,9 +347,13 @@ func (k *conn) stopFollowing(ctx context.Context) {
 		Namespace string `json:"namespace"`
 	}
 	var list []name
-	for namespace := range k.welcome.Rooms {
-		list = append(list, name{namespace})
+	k.client.mu.Lock()
+	for _, f := range k.client.following {
+		if n := (name{f.Namespace}); !slices.Contains(list, n) { // one that it does not know, and the server refuses all
+			list = append(list, n)
+		}
 	}
+	k.client.mu.Unlock()
 	k.client.cfg.Logger.WarnContext(ctx, "the handler is far behind: reading on later", "component", "client")
 	_ = k.post(ctx, map[string]any{"type": "unsubscribe", "unsubscribe": list}) // else it has ended
 }

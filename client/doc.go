@@ -48,9 +48,10 @@
 //
 // # What it costs
 //
-// A slow Handler holds nobody up. Up to 16 MiB of events wait for it; if there are
-// more, the client stops following, and reads on from its cursor when the handler
-// has caught up. A Client that runs has three goroutines, four with an outbox,
+// A slow Handler holds nobody up. Up to 16 MiB of events and states wait for it; if
+// there are more, the client stops following, and reads on from its cursor when the
+// handler has caught up. A snapshot that is cut so begins anew, with twice the room
+// each time, up to 1 GiB, so that it comes whole in the end. A Client that runs has three goroutines, four with an outbox,
 // three more while it is connected, and none when Run has returned.
 //
 // Methods may be called from many goroutines, and from within Handler. Of the
