@@ -116,29 +116,60 @@ func followOrders(t *testing.T, url string) *follower {
 	return follow(t, client.Config{Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders"}}})
 }
 
-// The protocol's rule: come back on 1001, 1006, 1011 to 1013 and 4000 to 4099. What
-// is too large behind the welcome was one message.
+// Nothing but 4100 to 4199 is for good: proxies close with 1000, 1005 and what else
+// they like. What is too large behind the welcome was one message, and before it the
+// hello.
 func TestRun_ObeysCloseCodes(t *testing.T) {
 	t.Parallel()
-	for code, again := range map[websocket.StatusCode]bool{
-		1000: false, 1001: true, 1008: false, 1009: true, 1010: false, 1011: true, 1012: true, 1013: true, 1014: false,
-		3999: false, 4000: true, 4001: true, 4003: true, 4099: true, 4100: false, 4104: false, 4105: false, 4199: false, 4200: false,
+	for _, c := range []struct {
+		code           websocket.StatusCode
+		welcome, again bool
+	}{
+		{1000, true, true},
+		{1001, true, true},
+		{1005, true, true},
+		{1008, true, true},
+		{1009, true, true},
+		{1010, true, true},
+		{1011, true, true},
+		{1012, true, true},
+		{1013, true, true},
+		{1014, true, true},
+		{3999, true, true},
+		{4000, true, true},
+		{4003, true, true},
+		{4099, true, true},
+		{4100, true, false},
+		{4104, true, false},
+		{4105, true, false},
+		{4199, true, false},
+		{4200, true, true},
+		{1000, false, true},
+		{1009, false, false},
+		{1013, false, true},
+		{4103, false, false},
 	} {
-		t.Run(fmt.Sprint(int(code)), func(t *testing.T) {
+		t.Run(fmt.Sprint(int(c.code), c.welcome), func(t *testing.T) {
 			t.Parallel()
 			f := followOrders(t, fakeServer(t, func(ws *websocket.Conn) {
-				say(ws, welcome)
-				_ = ws.Close(code, "why")
+				if c.welcome {
+					say(ws, welcome)
+				}
+				_ = ws.Close(c.code, "why")
 			}))
 			var e *client.Error
-			if again {
+			if c.again {
 				told := f.until(t, client.Offline)
 				require.ErrorAs(t, told[len(told)-1].Err, &e)
 			} else {
 				require.ErrorAs(t, next(t, f.ended), &e)
 			}
-			require.EqualError(t, e, fmt.Sprintf("why (%d)", code))
-			require.Equal(t, int(code), e.Close)
+			want := fmt.Sprintf("why (%d)", c.code)
+			if c.code == websocket.StatusNoStatusRcvd {
+				want = "the connection was closed without a reason (1005)"
+			}
+			require.EqualError(t, e, want)
+			require.Equal(t, int(c.code), e.Close)
 		})
 	}
 }
