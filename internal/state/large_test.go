@@ -63,7 +63,7 @@ func TestProjection_LargeStates(t *testing.T) {
 	l.exec(t, "DROP TABLE public.writes; DROP FUNCTION public.note CASCADE")
 	l.watch(t, "state_floor")
 	for range 3 {
-		last = l.touch(t, 100, `{"status":"ready"}`)
+		l.touch(t, 100, `{"status":"ready"}`)
 	}
 	l.makePartitions(t)
 	last = l.touch(t, 1, `{"status":"ready"}`)

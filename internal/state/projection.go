@@ -66,7 +66,8 @@ func NewProjection(c ProjectionConfig) (*Projection, error) {
 		return nil, err
 	}
 	return &Projection{
-		ProjectionConfig: c, config: config, sql: db.New(), metrics: newMetrics(c.Metrics), wake: make(chan struct{}, 1), portion: stepEvents,
+		ProjectionConfig: c, config: config, sql: db.New(), metrics: newMetrics(c.Metrics), wake: make(chan struct{}, 1),
+		portion: stepEvents,
 	}, nil
 }
 
