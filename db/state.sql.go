@@ -309,8 +309,9 @@ func (q *Queries) StateFloorProgress(ctx context.Context, db DBTX) (StateFloorPr
 
 const stateFloorPrune = `-- name: StateFloorPrune :many
 WITH page AS MATERIALIZED (SELECT n.tenant, n.namespace, n.stream, n.floor FROM tailroom.state_floor n
-    WHERE n.floor = (SELECT l.floor FROM tailroom.log l) AND (n.tenant, n.namespace, n.stream) > ($1::text, $2::text, $3::text)
-    ORDER BY n.tenant, n.namespace, n.stream LIMIT $4::integer),
+    WHERE n.floor BETWEEN (SELECT l.floor FROM tailroom.log l) AND (SELECT l.floor FROM tailroom.log l)
+        AND (n.tenant, n.namespace, n.stream) > ($1::text, $2::text, $3::text)
+    ORDER BY n.floor, n.tenant, n.namespace, n.stream LIMIT $4::integer),
 gone AS (DELETE FROM tailroom.state_floor WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM page p CROSS JOIN LATERAL (
     SELECT o.ctid FROM tailroom.state_floor o
     WHERE o.tenant = p.tenant AND o.namespace = p.namespace AND o.stream = p.stream AND o.floor < p.floor ORDER BY o.floor LIMIT 100) old)))
@@ -331,7 +332,8 @@ type StateFloorPruneRow struct {
 }
 
 // Deletes the rows that the present floor's have replaced, of some streams behind
-// one, and returns the last of these; nothing when there are no more.
+// one, and returns the last of these; nothing when there are no more. The floor is a
+// range, so that its index gives the order, and not the primary key that has them all.
 func (q *Queries) StateFloorPrune(ctx context.Context, db DBTX, arg StateFloorPruneParams) ([]StateFloorPruneRow, error) {
 	rows, err := db.Query(ctx, stateFloorPrune,
 		arg.Tenant,

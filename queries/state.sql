@@ -157,10 +157,12 @@ SELECT pg_advisory_xact_lock(1952541036, 1);
 
 -- name: StateFloorPrune :many
 -- Deletes the rows that the present floor's have replaced, of some streams behind
--- one, and returns the last of these; nothing when there are no more.
+-- one, and returns the last of these; nothing when there are no more. The floor is a
+-- range, so that its index gives the order, and not the primary key that has them all.
 WITH page AS MATERIALIZED (SELECT n.tenant, n.namespace, n.stream, n.floor FROM tailroom.state_floor n
-    WHERE n.floor = (SELECT l.floor FROM tailroom.log l) AND (n.tenant, n.namespace, n.stream) > (@tenant::text, @namespace::text, @stream::text)
-    ORDER BY n.tenant, n.namespace, n.stream LIMIT sqlc.arg('max_rows')::integer),
+    WHERE n.floor BETWEEN (SELECT l.floor FROM tailroom.log l) AND (SELECT l.floor FROM tailroom.log l)
+        AND (n.tenant, n.namespace, n.stream) > (@tenant::text, @namespace::text, @stream::text)
+    ORDER BY n.floor, n.tenant, n.namespace, n.stream LIMIT sqlc.arg('max_rows')::integer),
 gone AS (DELETE FROM tailroom.state_floor WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM page p CROSS JOIN LATERAL (
     SELECT o.ctid FROM tailroom.state_floor o
     WHERE o.tenant = p.tenant AND o.namespace = p.namespace AND o.stream = p.stream AND o.floor < p.floor ORDER BY o.floor LIMIT 100) old)))

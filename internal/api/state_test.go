@@ -132,6 +132,23 @@ func TestState(t *testing.T) {
 	requireProblem(t, i[0].Get(t, "/v1/state", apptest.Token(t, access.Service, "*")), 400, "invalid_parameter")
 }
 
+// A branch that writes into the stream of another gets nothing of it.
+func TestState_StreamOfAnotherBranch(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	company, own, other := apptest.Token(t, access.Web, "c1"), apptest.Token(t, access.Web, "c1", "b1"), apptest.Token(t, access.Web, "c1", "b2")
+	i.Publish(t, apptest.Token(t, access.Service, "c1"), order("7", "b1", `,"customerName":"Ada Example"`))
+	last := i.Publish(t, other,
+		`{"namespace":"/orders","type":"orderStatusUpdate","stream":"order:7","data":{"orderId":"7","branchId":"b2","status":"accepted"}}`)[0]
+	settled(t, i, company, last.Cursor)
+	require.Empty(t, states(t, i, other, "").States)
+	require.Empty(t, states(t, i, other, "room=branch:b2").States)
+	require.Empty(t, states(t, i, own, "").States, "it cannot read the second event")
+	require.Len(t, states(t, i, company, "").States, 1)
+	require.Len(t, states(t, i, own, "asOf=1-1").States, 1)
+	require.Empty(t, states(t, i, other, "asOf=1-1").States)
+}
+
 // All pages are true at one cursor, whatever is written between them.
 func TestState_PagesUnderWrites(t *testing.T) {
 	t.Parallel()
