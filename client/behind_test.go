@@ -60,10 +60,13 @@ func TestSnapshot_TheCallbackIsFarBehind(t *testing.T) {
 	f := runLimited(t, 2<<10, client.Config{
 		Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.OpenStates}},
 		Handler: func(context.Context, client.Event) error { return nil },
-		OnSnapshot: func(_ context.Context, s client.Snapshot) error {
+		OnSnapshot: func(ctx context.Context, s client.Snapshot) error {
 			if s.First {
 				count = 0
-				<-free
+				select {
+				case <-free:
+				case <-ctx.Done():
+				}
 			}
 			count++
 			return nil
