@@ -235,6 +235,11 @@ func TestConsumers_Lag(t *testing.T) {
 	c := i.AwaitConsumer(t, service, "company", func(c apptest.Consumer) bool { return c.LagIsMore })
 	require.Equal(t, int64(10_000), c.LagEvents)
 	require.Equal(t, int64(3), i.AwaitConsumer(t, service, "branches", func(apptest.Consumer) bool { return true }).LagEvents)
+
+	// Nothing at all is a pause: it still lags behind what it followed.
+	one.Send(t, `{"type":"unsubscribe","ref":3,"unsubscribe":[{"namespace":"/orders"},{"namespace":"/printing-ws"}]}`)
+	one.Ack(t, "1-1")
+	require.Positive(t, i.AwaitConsumer(t, service, "branches", acked("1-1")).LagEvents)
 }
 
 // Administrators forget a consumer that is gone for good. Its name is free then.
