@@ -249,7 +249,7 @@ test('a consumer that is behind keeps its name, and what it has done is known', 
   const client = connect({ url: one.url, token: agent, subscribe: ['/orders'], WebSocket, consumer: 'slow-agent', from: cursor })
   t.after(() => client.close())
   const known = async () => {
-    const response = await fetch(`${one.url}/v1/consumers`, { headers: { Authorization: `Bearer ${agent}` } })
+    const response = await fetch(`${one.url}/v1/consumers?name=slow-agent`, { headers: { Authorization: `Bearer ${agent}` } })
     return (await response.json()).consumers.find(({ name }) => name === 'slow-agent')
   }
   const seen = await new Promise((resolve, reject) => {
