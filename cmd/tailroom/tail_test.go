@@ -29,6 +29,7 @@ func TestTail_UntilLive(t *testing.T) {
 	server := startInstance(t)
 	publishOrders(t, server, "c1", 1, 2, 3)
 	publishOrders(t, server, "c2", 4)
+	server.Reach(t, 4)
 	tail := func(args ...string) (string, string) {
 		args = append([]string{"tail", "--url", server.URL, "--token", analystToken(t), "--until-live"}, args...)
 		stdout, stderr, err := tailroom(t.Context(), nil, args...)
