@@ -539,7 +539,8 @@ func TestRequest_Lost(t *testing.T) {
 	id := newID()
 	answers := ask(t, i, web, testPrint(id, "b7", ""))
 	awaitRequest(t, i, web, id)
-	execute(t, dsn, "DELETE FROM tailroom.requests")
+	// The maintenance, which takes in what the table lacks, has nothing more to do.
+	execute(t, dsn, "UPDATE tailroom.log SET requests_from = NULL", "DELETE FROM tailroom.requests")
 	answer := answerOf(t, answers)
 	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
 	require.Equal(t, id, answer.Field("id"))
