@@ -106,6 +106,13 @@ func (r *relay) figure(t *testing.T, name string, code ...string) float64 {
 	return 0
 }
 
+// reaches waits until a figure has come to a value. What is done is in the database
+// before it is counted.
+func (r *relay) reaches(t *testing.T, want float64, name string, code ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return r.figure(t, name, code...) == want }, patience, time.Millisecond, name)
+}
+
 // leads waits until the relay is the leader.
 func (r *relay) leads(t *testing.T) {
 	t.Helper()

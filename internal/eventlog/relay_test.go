@@ -47,7 +47,7 @@ func TestRelay_MovesWhatIsCommitted(t *testing.T) {
 			require.Equal(t, "2026-01-31T18:30:00Z", e.OccurredAt.UTC().Format(time.RFC3339))
 			require.Equal(t, "sql:tailroom", e.Actor)
 			require.Equal(t, "x", e.CorrelationID)
-			require.Eventually(t, func() bool { return rel.figure(t, "tailroom_outbox_relayed_total") == 1 }, patience, time.Millisecond)
+			rel.reaches(t, 1, "tailroom_outbox_relayed_total")
 			requireConsistent(t, r)
 		})
 	}
@@ -139,9 +139,9 @@ func TestRelay_RejectsAndGoesOn(t *testing.T) {
 		"5 schema_violation: PostgreSQL cannot store a value of the event (SQLSTATE 54000)",
 		"6 schema_violation: PostgreSQL cannot store a value of the event (SQLSTATE 23502)",
 	}, said)
-	require.EqualValues(t, 3, rel.figure(t, "tailroom_outbox_relayed_total"))
-	require.EqualValues(t, 3, rel.figure(t, "tailroom_outbox_rejected_total", "schema_violation"))
-	require.EqualValues(t, 1, rel.figure(t, "tailroom_outbox_rejected_total", "unknown_type"))
+	rel.reaches(t, 3, "tailroom_outbox_relayed_total")
+	rel.reaches(t, 3, "tailroom_outbox_rejected_total", "schema_violation")
+	rel.reaches(t, 1, "tailroom_outbox_rejected_total", "unknown_type")
 	require.Zero(t, rel.figure(t, "tailroom_outbox_rejected_total", "id_reused"))
 	requireConsistent(t, r)
 }
@@ -240,7 +240,7 @@ func TestRelay_IDsThatComeAgain(t *testing.T) {
 	require.EqualValues(t, 5, o.Rows[1].Row)
 	require.Equal(t, "id_reused", o.Rows[0].Code)
 	require.Equal(t, "the id "+known.String()+" was used before, with other content", o.Rows[0].Reason)
-	require.EqualValues(t, 2, rel.figure(t, "tailroom_outbox_rejected_total", "id_reused"))
+	rel.reaches(t, 2, "tailroom_outbox_rejected_total", "id_reused")
 	requireConsistent(t, r)
 }
 
