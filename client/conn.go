@@ -51,12 +51,12 @@ type conn struct {
 	out      chan []byte   // to the writer
 	done     chan struct{} // closed when the connection has ended
 	over     sync.Once
-	reason   error // why; set before done is closed, as is
-	largest  int   // the size of the largest message that had no answer
+	reason   error // why; set before done is closed
 
 	mu      sync.Mutex
 	refs    uint64
 	waiting map[uint64]*call
+	largest int // the size of the largest message that had no answer
 }
 
 func newConn(c *Client) *conn {
