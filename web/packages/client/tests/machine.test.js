@@ -68,15 +68,17 @@ test('an expired token is replaced at once, but not in a circle', () => {
 
 test('close codes: when it comes back, and what it is called when it does not', () => {
   const comesBack = [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4003, 4004, 4099, 4200]
-  const final = [1009, 4100, 4101, 4102, 4103, 4104, 4105, 4106, 4199]
+  const final = [4100, 4101, 4102, 4103, 4104, 4105, 4106, 4199]
   for (const code of comesBack) assert.equal(run([start, welcome, { type: 'closed', code }]).state.phase, 'waiting', `${code}`)
   for (const code of final) {
-    assert.ok(isFinal(code))
+    assert.ok(isFinal(code, true))
     const { state, effects } = run([start, welcome, { type: 'closed', code }])
     assert.equal(state.phase, 'closed')
     assert.equal(state.error.code, closeName(code))
     assert.ok(!effects.some((effect) => effect.do === 'timer' && effect.name === 'retry'))
   }
+  assert.equal(run([start, { type: 'closed', code: 1009 }]).state.error.code, 'too_large', 'the hello')
+  assert.equal(run([start, welcome, { type: 'closed', code: 1009 }]).state.phase, 'waiting', 'one message')
   const refused = run([start, message({ type: 'error', code: 'invalid_room', message: 'kitchen:1 is no room' }), { type: 'closed', code: 4103 }])
   assert.deepEqual(refused.state.error, { code: 'invalid_room', message: 'kitchen:1 is no room' })
   const later = run([start, welcome, message({ type: 'error', code: 'rate_limited', message: 'slower' }), { type: 'closed', code: 4101 }])
