@@ -29,6 +29,8 @@ export interface State {
   readonly handled: Cursor | null
   /** Namespaces whose state is yet to come, or to come again. */
   readonly snapshots: readonly string[]
+  /** The namespace of which more pages come on this connection. */
+  readonly paging: string | null
   /** Connections lost since one was live. */
   readonly attempt: number
   /** Tries in a row that came to nothing, as behind a proxy that lets no WebSocket through. */
@@ -100,7 +102,7 @@ export const noToken = 0
 export function initial(rules: Rules): State {
   return {
     phase: 'idle', rules, connection: 0, transport: rules.transports[0] ?? 'websocket', cursor: null, handled: null,
-    snapshots: rules.snapshots, attempt: 0, refusals: 0, welcomed: null, heartbeatMs: defaultHeartbeatMs,
+    snapshots: rules.snapshots, paging: null, attempt: 0, refusals: 0, welcomed: null, heartbeatMs: defaultHeartbeatMs,
     retryMs: defaultRetryMs, advice: null, pinged: false, full: false, error: null,
   }
 }
@@ -142,7 +144,7 @@ function connect(state: State): Step {
   const connection = state.connection + 1
   const transport = chooseTransport(state)
   return [
-    { ...state, phase: 'connecting', connection, transport, advice: null, pinged: false },
+    { ...state, phase: 'connecting', connection, transport, paging: null, advice: null, pinged: false },
     [
       { do: 'stop', name: 'retry' },
       { do: 'connect', connection, transport, cursor: state.cursor, snapshots: state.snapshots },
@@ -194,7 +196,8 @@ function understand(state: State, message: ServerMessage): Step {
     case 'snapshot': {
       const { namespace, states, cursor, more } = message
       const snapshots = more ? state.snapshots : state.snapshots.filter((name) => name !== namespace)
-      return [{ ...state, snapshots }, [{ do: 'snapshot', page: { namespace, states, cursor, more } }]]
+      const page = { namespace, states, cursor, first: state.paging !== namespace, more }
+      return [{ ...state, snapshots, paging: more ? namespace : null }, [{ do: 'snapshot', page }]]
     }
     case 'degraded':
       return [{ ...state, phase: 'degraded' }, []]

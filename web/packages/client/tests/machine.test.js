@@ -138,6 +138,15 @@ test('snapshots are asked for until they have come, and again after a reset', ()
   assert.equal(after.state.cursor, '1-9')
 })
 
+test('a snapshot that was cut short begins anew, and its first page says so', () => {
+  const page = (namespace, more) => message({ type: 'snapshot', namespace, states: [], cursor: '1-9', more })
+  const { effects } = run([start, welcome, page('/orders', true), page('/orders', true), lost, retry, welcome,
+    page('/orders', true), page('/orders', false), page('/availability', true), page('/availability', false), page('/availability', false)],
+  { ...both, snapshots: ['/orders', '/availability'] })
+  assert.deepEqual(effects.filter((effect) => effect.do === 'snapshot').map((effect) => effect.page.first),
+    [true, false, true, false, true, false, true])
+})
+
 test('acknowledging again what an old connection may not have said', () => {
   const rules = { ...both, transports: ['websocket'], consumer: true }
   const { effects } = run([start, welcome, { type: 'handled', cursor: '1-7' }, lost, { type: 'handled', cursor: '1-8' }, retry, welcome], rules)
