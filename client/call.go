@@ -58,7 +58,9 @@ func (c *Client) call(ctx context.Context, m map[string]any, agreed func(message
 		if !refused || !e.passing() && !e.aboutToken() {
 			return answer, err
 		}
-		if cause := sleep(ctx, max(pause(n), e.RetryAfter)); cause != nil {
+		wait := max(pause(n), e.RetryAfter)
+		c.cfg.Logger.WarnContext(ctx, "the server has not taken it yet", "component", "client", "error", e, "retry_in", wait)
+		if cause := sleep(ctx, wait); cause != nil {
 			return message{}, fmt.Errorf("%w; the last try: %w", cause, e)
 		}
 	}
