@@ -220,7 +220,14 @@ test('an application that is slow loses nothing, and what waits is bounded', { t
   const { cursor } = (await service.publishAll(one.url, [order()]))[0]
   await service.publishAll(one.url, Array.from({ length: 9_000 }, order))
   const expected = (await branch.history(one.url)).length
-  const client = connect({ url: one.url, token, subscribe: ['/orders'], WebSocket, from: cursor })
+  const said = []
+  class Recorded extends WebSocket {
+    send(text) {
+      said.push(JSON.parse(text))
+      super.send(text)
+    }
+  }
+  const client = connect({ url: one.url, token, subscribe: ['/orders'], WebSocket: Recorded, from: cursor })
   t.after(() => client.close())
   const phases = new Set()
   client.onState(({ phase }) => { phases.add(phase) })
@@ -235,6 +242,7 @@ test('an application that is slow loses nothing, and what waits is bounded', { t
   })
   await inbox.until(9_000)
   assert.ok(phases.has('holding'))
+  assert.deepEqual(said.find(({ type }) => type === 'unsubscribe').unsubscribe, [{ namespace: '/orders' }])
   assert.equal(new Set(inbox.received).size, 9_000)
   assert.ok(inbox.received.every((position, i) => i === 0 || position > inbox.received[i - 1]))
   assert.ok(expected > 0)
