@@ -91,7 +91,7 @@ func requests(t *testing.T, i *apptest.Instance, token, query string) []requestS
 // awaitRequest waits until a request is listed.
 func awaitRequest(t *testing.T, i *apptest.Instance, token, correlation string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return i.Get(t, "/v1/requests/"+correlation, token).Status == http.StatusOK },
+	apptest.Eventually(t, func() bool { return i.Get(t, "/v1/requests/"+correlation, token).Status == http.StatusOK },
 		apptest.Patience, 5*time.Millisecond)
 }
 
@@ -163,7 +163,7 @@ func TestRequest_AnOrderIsConfirmed(t *testing.T) {
 		answers := ask(t, i[0], web, fmt.Sprintf(
 			`{"namespace":"/orders","type":"newOrder","id":%q,"correlationId":"order/%s","timeoutMs":20000,"data":{"orderId":%q,"branchId":"b7"}}`, id, status, status))
 		story := "/v1/requests/order%2F" + status
-		require.Eventually(t, func() bool { return i[1].Get(t, story, web).Status == http.StatusOK }, apptest.Patience, 5*time.Millisecond)
+		apptest.Eventually(t, func() bool { return i[1].Get(t, story, web).Status == http.StatusOK }, apptest.Patience, 5*time.Millisecond)
 		update := `{"namespace":"/orders","type":"orderStatusUpdate","correlationId":"order/%s","causationId":%q,"data":{"orderId":%q,"branchId":"b7","status":%q}}`
 		i[1].Publish(t, web, fmt.Sprintf(update, status, id, status, "preparing"))
 		require.Equal(t, "pending", i[1].Get(t, story, web).Field("status"), "that is no confirmation")
@@ -443,7 +443,7 @@ func TestRequest_WebSocket(t *testing.T) {
 	awaitMetric(t, i[0], "tailroom_request_waits", 1)
 	require.NoError(t, s.Conn.CloseNow())
 	awaitMetric(t, i[0], `tailroom_request_waits_total{end="gone"}`, 1)
-	require.Eventually(t, func() bool { return i[0].Metric(t, "tailroom_request_waits") == 0 }, apptest.Patience, 5*time.Millisecond)
+	apptest.Eventually(t, func() bool { return i[0].Metric(t, "tailroom_request_waits") == 0 }, apptest.Patience, 5*time.Millisecond)
 }
 
 func indexOf(list []string, wanted string) int {
@@ -522,7 +522,7 @@ func TestRequest_DatabaseAway(t *testing.T) {
 	awaitMetric(t, cutOff, "tailroom_request_waits", 1)
 	proxy.Refuse(true)
 	proxy.Cut()
-	require.Eventually(t, func() bool { return cutOff.Get(t, "/healthz", "").Field("log") != "ok" }, apptest.Patience, 10*time.Millisecond)
+	apptest.Eventually(t, func() bool { return cutOff.Get(t, "/healthz", "").Field("log") != "ok" }, apptest.Patience, 10*time.Millisecond)
 	other.Publish(t, app, result(id, "b7"))
 	proxy.Refuse(false)
 	answer := answerOf(t, answers)
@@ -624,7 +624,7 @@ func TestRequest_SQL(t *testing.T) {
 	}
 	_, err := pool.Exec(t.Context(), fmt.Sprintf(answer, "publish"), requests(t, i, web, "")[0].CorrelationID)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'already_answered'") == 1
 	}, apptest.Patience, 10*time.Millisecond)
 
@@ -636,7 +636,7 @@ func TestRequest_SQL(t *testing.T) {
 	_, err = pool.Exec(t.Context(), strings.Replace(fmt.Sprintf(answer, "publish"), "$1", "$1, id => $2", 1)+
 		","+strings.Replace(strings.TrimPrefix(fmt.Sprintf(answer, "publish"), "SELECT"), "$1", "$1, id => $3", 1), open, open, second)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'id_reused'") == 1
 	}, apptest.Patience, 10*time.Millisecond)
 	require.Equal(t, second, query[string](t, dsn, "SELECT answer_id::text FROM tailroom.requests WHERE correlation_id = '"+open+"'"))
@@ -658,7 +658,7 @@ func TestRequest_SQL(t *testing.T) {
 		_, err := pool.Exec(t.Context(), fmt.Sprintf(`SELECT tailroom.%s('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b8"}',
 			correlation_id => 'full', reply_by => clock_timestamp() + interval '1 hour')`, by))
 		require.Equal(t, rejected == 0, err != nil && strings.Contains(err.Error(), "TR014"), "%v", err)
-		require.Eventually(t, func() bool {
+		apptest.Eventually(t, func() bool {
 			return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'too_large'") >= rejected
 		}, apptest.Patience, 10*time.Millisecond)
 	}
