@@ -20,8 +20,8 @@ const (
 	// silence is how long PostgreSQL lets a leader be silent. One that is stopped or
 	// cut off keeps its connection otherwise, and the lead with it.
 	silence = 5 * time.Second
-	// statementTimeout bounds one statement, and answerTimeout how long a step's
-	// answers may take before the line counts as dead.
+	// statementTimeout bounds one statement, and answerTimeout how long the answers of
+	// either half of a step may take before the line counts as dead.
 	statementTimeout = 30 * time.Second
 	answerTimeout    = time.Minute
 	connectTimeout   = 5 * time.Second
@@ -247,9 +247,7 @@ func (p *Projection) pass(ctx context.Context, conn *pgx.Conn) (int, error) {
 	if !h.usable() {
 		return 0, p.restart(ctx, conn, &h)
 	}
-	stepCtx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	_, folded, err := p.Closes.step(stepCtx, conn, h.generation, h.checkpoint, p.portion)
+	_, folded, err := p.Closes.step(ctx, conn, h.generation, h.checkpoint, p.portion)
 	switch {
 	case errors.Is(err, errFenced), errors.Is(err, errFloor): // look again
 		return stepEvents, nil
