@@ -73,6 +73,19 @@ func TestProjection_LargeStates(t *testing.T) {
 	require.LessOrEqual(t, value[int64](t, l.rig, "SELECT max(size) FROM public.writes"), int64(17<<20))
 }
 
+// What compresses well is as large in memory as anything else.
+func TestProjection_CompressedData(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1000)
+	for i := range 60 {
+		r.append(t, draft("c1", fmt.Sprintf("order:%d", i), "newOrder", fmt.Sprintf(`{"large":%q}`, strings.Repeat("x", 200_000))))
+	}
+	r.watch(t, "states")
+	r.project(t)
+	r.await(t, r.tip(t))
+	require.LessOrEqual(t, value[int64](t, r, "SELECT max(size) FROM public.writes"), int64(5<<20))
+}
+
 // However many streams redactions are about, and however long they are, they are
 // folded anew in small pieces.
 func TestProjection_RedactionsOfLargeStates(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-// refoldBytes bounds the data, as stored, of the events that are read at once to
-// fold streams anew, unless a single one is larger.
+// refoldBytes bounds the data of the events that are read at once to fold streams
+// anew, unless a single one is larger.
 const refoldBytes = 2 << 20
 
 // head is where the live generation of states stands, and the log it is of, in one
