@@ -105,6 +105,7 @@ func TestProjection_RedactionsOfLargeStates(t *testing.T) {
 	p.stop()
 	r.exec(t, `SELECT tailroom.redact(p, 'request 17', 'officer:1', '{"left":1}') FROM generate_series(1, $1) p`, first.Position-1)
 	r.exec(t, fmt.Sprintf(`SELECT tailroom.redact($1, 'request 17', 'officer:1', '{"large":%q}')`, strings.Repeat("y", 60_000)), first.Position)
+	r.exec(t, `SELECT tailroom.redact($1, 'request 17', 'officer:1', '{"n":-1}')`, first.Position+3000)
 	r.watch(t, "states")
 	r.exec(t, "CREATE TRIGGER noted AFTER INSERT ON tailroom.state_keyframes REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION public.note()")
 	r.project(t)
