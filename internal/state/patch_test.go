@@ -92,7 +92,7 @@ func TestMerge_NoObject(t *testing.T) {
 
 // A merge reads both once: neither what is deep nor what has many members is taken
 // apart.
-func TestMerge_OnePass(t *testing.T) {
+func TestMerge_OnePass(t *testing.T) { //nolint:paralleltest // what others allocate would count
 	deep := strings.Repeat(`{"a":`, 60) + `{"b":"` + strings.Repeat("x", 100_000) + `"}` + strings.Repeat("}", 60)
 	var wide []string
 	for i := range 10_000 {
