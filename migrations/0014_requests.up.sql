@@ -83,19 +83,24 @@ DECLARE
     own uuid := CASE WHEN correlation_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN correlation_id::uuid END;
 BEGIN
     RETURN (SELECT min(f.position) FROM (
-        (SELECT e.position FROM tailroom.events e
-         WHERE e.correlation_id = first_answer.correlation_id AND e.correlation_id <> e.id::text AND e.position > after
-            AND e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
+        -- The correlation id apart and as part of a row, or a plan could walk along the
+        -- positions, or through all that the company has.
+        (SELECT e.position FROM (
+            SELECT * FROM tailroom.events e
+            WHERE (e.correlation_id, e.position) > (first_answer.correlation_id, after)
+                AND (e.correlation_id, e.position) <= (first_answer.correlation_id, 9223372036854775807) AND e.correlation_id <> e.id::text
+            ORDER BY e.correlation_id, e.position OFFSET 0) e
+         WHERE e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
             AND tailroom.reply_met(reply_when, e.data)
             AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)
-         ORDER BY e.position LIMIT 1)
+         ORDER BY e.correlation_id, e.position LIMIT 1)
         UNION ALL
         (SELECT e.position FROM tailroom.events e
          WHERE e.id = own AND e.correlation_id = first_answer.correlation_id AND e.position > after
             AND e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
             AND tailroom.reply_met(reply_when, e.data)
             AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)
-         ORDER BY e.position LIMIT 1)) f);
+         OFFSET 0)) f);
 END $$;
 
 -- backfill_requests takes in some requests of the log that are not known as such: those
@@ -141,8 +146,9 @@ BEGIN
         FROM unnest(early, answers) AS f (position, answer)
         JOIN tailroom.events q ON q.position = f.position
         JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type
-        LEFT JOIN tailroom.events a ON a.position = coalesce(f.answer, tailroom.first_answer(q.tenant, q.namespace,
-            q.correlation_id, t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), tip))
+        CROSS JOIN LATERAL (SELECT coalesce(f.answer, tailroom.first_answer(q.tenant, q.namespace,
+            q.correlation_id, t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), tip)) AS position OFFSET 0) found
+        LEFT JOIN tailroom.events a ON a.position = found.position
         WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
     END IF;
     UPDATE tailroom.log SET requests_from = CASE WHEN beyond < tip THEN beyond END;
