@@ -41,14 +41,16 @@ func (c *Client) connected(ctx context.Context) (*conn, error) {
 	}
 }
 
-// call says m until it is answered for good.
-func (c *Client) call(ctx context.Context, m map[string]any) (message, error) {
+// call says m until it is answered for good. agreed, if there is one, is given an
+// answer that is no refusal where messages are read, before anything behind it; mu
+// is held.
+func (c *Client) call(ctx context.Context, m map[string]any, agreed func(message)) (message, error) {
 	for n := 0; ; n++ {
 		k, err := c.connected(ctx)
 		if err != nil {
 			return message{}, err
 		}
-		answer, err := k.ask(ctx, m)
+		answer, err := k.ask(ctx, m, agreed)
 		if errors.Is(err, errBroke) {
 			continue
 		}
@@ -65,13 +67,14 @@ func (c *Client) call(ctx context.Context, m map[string]any) (message, error) {
 // call is a message that waits for its answer.
 type call struct {
 	answer chan message
+	agreed func(message)
 	size   int // of the message, in bytes
 }
 
 // ask says m and waits for the answer. The error is an *Error if it is a refusal,
 // or errBroke.
-func (k *conn) ask(ctx context.Context, m map[string]any) (message, error) {
-	ref, waits := k.expect()
+func (k *conn) ask(ctx context.Context, m map[string]any, agreed func(message)) (message, error) {
+	ref, waits := k.expect(agreed)
 	defer k.forget(ref)
 	m["ref"] = ref
 	text, err := encode(m)
@@ -102,11 +105,11 @@ func (k *conn) ask(ctx context.Context, m map[string]any) (message, error) {
 	return message{}, errBroke
 }
 
-func (k *conn) expect() (uint64, *call) {
+func (k *conn) expect(agreed func(message)) (uint64, *call) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refs++
-	waits := &call{answer: make(chan message, 1)}
+	waits := &call{answer: make(chan message, 1), agreed: agreed}
 	k.waiting[k.refs] = waits
 	return k.refs, waits
 }
@@ -130,11 +133,18 @@ func refusal(m message) error {
 // answer gives a message to whoever waits for it.
 func (k *conn) answer(m message) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if waits, ok := k.waiting[m.Ref]; ok {
-		waits.answer <- m
-		delete(k.waiting, m.Ref)
+	waits, ok := k.waiting[m.Ref]
+	delete(k.waiting, m.Ref)
+	k.mu.Unlock()
+	if !ok {
+		return
 	}
+	if waits.agreed != nil && refusal(m) == nil {
+		k.client.mu.Lock()
+		waits.agreed(m)
+		k.client.mu.Unlock()
+	}
+	waits.answer <- m
 }
 
 // post says m without an answer.
@@ -178,7 +188,7 @@ func (k *conn) renew(ctx context.Context, expires time.Time) {
 	for {
 		token, err := k.client.cfg.Token(ctx)
 		if err == nil && token != k.client.shown("") {
-			_, err = k.ask(ctx, map[string]any{"type": "auth", "token": token})
+			_, err = k.ask(ctx, map[string]any{"type": "auth", "token": token}, nil)
 			if err == nil {
 				k.client.shown(token)
 				return

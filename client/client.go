@@ -123,19 +123,19 @@ type Client struct {
 
 	mu        sync.Mutex
 	running   bool
-	ended     error          // of the last Run, once it has ended
-	following []Subscription // as the server has agreed to
-	received  string         // the cursor to come back with; "" is none
-	stale     bool           // the state is to come first, for subscriptions with Snapshot
-	handled   string         // the cursor of what the callbacks have dealt with
-	token     string         // the one last shown
-	conn      *conn          // the one that is welcome; nil while there is none
-	changed   chan struct{}  // closed when one of these has changed
+	ended     error         // of the last Run, once it has ended
+	following []followed    // as the server has agreed to; changed by the reader alone
+	received  string        // the cursor to come back with; "" is none
+	handled   string        // the cursor of what the callbacks have dealt with
+	token     string        // the one last shown
+	conn      *conn         // the one that is welcome; nil while there is none
+	changed   chan struct{} // closed when one of these has changed
 
 	reports sync.Mutex // orders the calls of OnStatus
 	status  Status     // guarded by mu
 
-	keep keeper // the dispatcher's
+	keep  keeper // the dispatcher's
+	wider int    // how often a snapshot had no room, in a row; the reader's
 }
 
 // New checks the Config and opens its files. It connects to nothing yet. Close
@@ -150,7 +150,7 @@ func New(c Config) (*Client, error) {
 	if c.Handler != nil && c.Subscribe == nil {
 		c.Subscribe = []Subscription{{}}
 	}
-	cl := &Client{cfg: c, following: slices.Clone(c.Subscribe), changed: make(chan struct{})}
+	cl := &Client{cfg: c, following: follow(c.Subscribe), changed: make(chan struct{})}
 	cl.queue.changed, cl.queue.limit = make(chan struct{}, 1), maxBehind
 	if c.CursorFile != "" {
 		var err error
@@ -179,14 +179,21 @@ func (c Config) check() error {
 		return errors.New("both Consumer and CursorFile: the cursor is kept in one place")
 	case c.Consumer != "" && c.From != "":
 		return errors.New("both Consumer and From: the server knows where a consumer is")
-	case c.Handler == nil && len(c.Subscribe) > 0:
-		return errors.New("no Handler for what is subscribed to")
 	case c.Outbox != "" && c.OnRefused == nil:
 		return errors.New("no OnRefused: somebody has to hear what the server refuses of the outbox")
-	case c.OnSnapshot == nil && slices.ContainsFunc(c.Subscribe, func(s Subscription) bool { return s.Snapshot != "" }):
+	}
+	return cmp.Or(c.takes(c.Subscribe), c.Server.check())
+}
+
+// takes says which callback is missing for subscriptions.
+func (c Config) takes(list []Subscription) error {
+	switch {
+	case c.Handler == nil && len(list) > 0:
+		return errors.New("no Handler for what is subscribed to")
+	case c.OnSnapshot == nil && slices.ContainsFunc(list, func(s Subscription) bool { return s.Snapshot != "" }):
 		return errors.New("no OnSnapshot for the state that is subscribed to")
 	}
-	return c.Server.check()
+	return nil
 }
 
 // Close gives the outbox's file free. Call it when Run has returned.
@@ -238,7 +245,8 @@ func (c *Client) begin() error {
 	}
 	c.running, c.ended = true, nil
 	// What was received and not handled comes again.
-	c.received, c.stale = c.handled, true
+	c.received = c.handled
+	c.outdate()
 	c.queue.clear()
 	return nil
 }
@@ -269,7 +277,7 @@ func (c *Client) Publish(ctx context.Context, drafts ...Draft) ([]Receipt, error
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.call(ctx, map[string]any{"type": "publish", "events": list})
+	answer, err := c.call(ctx, map[string]any{"type": "publish", "events": list}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -124,6 +124,9 @@ func (k *conn) explain(err error) error {
 		return fmt.Errorf("the connection broke: %w", err)
 	}
 	e := &Error{Code: closed.Reason}
+	if e.Code == "" {
+		e.Detail = "the connection was closed without a reason"
+	}
 	if k.said != nil {
 		*e = *k.said
 	}
@@ -290,12 +293,9 @@ func (k *conn) enqueue(m message) bool {
 	case "reset":
 		next = m.Resume
 		items = []item{{reset: &Reset{m.Reason, m.Oldest, m.Resume, m.Snapshot}, cursor: m.Resume}}
-		if k.client.outdated() {
-			defer k.end(errAgain) // the next connection begins with the state
-		}
 	case "snapshot":
 		next = ""
-		items = []item{{snapshot: &Snapshot{m.Namespace, m.States, m.Cursor, k.states != m.Namespace, m.More}}}
+		items = []item{{snapshot: &Snapshot{m.Namespace, m.States, m.Cursor, k.states != m.Namespace, m.More}, size: len(m.raw)}}
 		if k.states = m.Namespace; !m.More {
 			k.states = ""
 		}
@@ -313,24 +313,32 @@ func (k *conn) enqueue(m message) bool {
 	if next != "" {
 		k.client.received = next
 	}
-	switch m.Type {
-	case "snapshot":
-		k.client.stale = true // until it is whole
-	case "events", "cursor", "live":
-		k.client.stale = false
+	switch {
+	case m.Type == "snapshot" && !m.More:
+		k.client.whole(m.Namespace)
+	case m.Type == "reset" && k.client.outdate():
+		defer k.end(errAgain) // the next connection begins with the state
 	}
 	k.client.mu.Unlock()
-	return k.client.queue.push(items...)
+	waiting := k.client.queue.push(items...)
+	if m.Type == "snapshot" {
+		return k.client.fits(waiting, m.More)
+	}
+	return waiting <= k.client.queue.limit
 }
 
-// outdated notes that the state has to be asked for, and reports whether it was not
-// being asked for already.
-func (c *Client) outdated() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was := c.stale
-	c.stale = slices.ContainsFunc(c.following, func(s Subscription) bool { return s.Snapshot != "" })
-	return c.stale && !was
+// fits reports whether there is room for more of a snapshot. One that had none begins
+// anew, with twice the room: otherwise a large one would never come whole to a
+// callback that is slower than the line.
+func (c *Client) fits(waiting int, more bool) bool {
+	fits := waiting <= c.queue.limit<<c.wider
+	switch {
+	case !more:
+		c.wider = 0
+	case !fits:
+		c.wider = min(c.wider+1, maxWider)
+	}
+	return fits
 }
 
 // stopFollowing leaves the connection to the calls.
@@ -339,9 +347,13 @@ func (k *conn) stopFollowing(ctx context.Context) {
 		Namespace string `json:"namespace"`
 	}
 	var list []name
-	for namespace := range k.welcome.Rooms {
-		list = append(list, name{namespace})
+	k.client.mu.Lock()
+	for _, f := range k.client.following {
+		if n := (name{f.Namespace}); !slices.Contains(list, n) { // one that it does not know, and the server refuses all
+			list = append(list, n)
+		}
 	}
+	k.client.mu.Unlock()
 	k.client.cfg.Logger.WarnContext(ctx, "the handler is far behind: reading on later", "component", "client")
 	_ = k.post(ctx, map[string]any{"type": "unsubscribe", "unsubscribe": list}) // else it has ended
 }

@@ -96,14 +96,14 @@ func TestConsumer_IsReplaced(t *testing.T) {
 func TestConsumer_IsCut(t *testing.T) {
 	t.Parallel()
 	cluster := apptest.Cluster(t, 2)
-	l := newLine(t, cluster[0].URL)
-	f := follow(t, client.Config{Server: serverAt(agentToken(t), l.url()), Consumer: "agent"})
+	l := apptest.NewLine(t, cluster[0].URL)
+	f := follow(t, client.Config{Server: serverAt(agentToken(t), l.URL()), Consumer: "agent"})
 	f.until(t, client.Live)
 	shop := serverAt(service(t), cluster[0].URL)
 	for round := range 4 {
 		_, err := shop.Publish(t.Context(), orders(round*20, round*20+20)...)
 		require.NoError(t, err)
-		l.turn(cluster[round%2].URL)
+		l.Turn(cluster[round%2].URL)
 		f.until(t, client.Live)
 	}
 	f.collect(t, logged(t, shop))

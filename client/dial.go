@@ -69,7 +69,7 @@ func (c *Client) stayConnected(ctx, line context.Context) error {
 
 // judge says how long to wait before the next try: less than 0 if it would be no
 // use. A connection that was welcome and ends for a message that was too large was
-// not refused: the message was.
+// not refused: the message was. Codes that are not the server's are a proxy's.
 func (d *dialer) judge(ctx context.Context, err error, welcome bool) (time.Duration, error) {
 	wait := pause(d.tries)
 	d.tries++
@@ -90,10 +90,10 @@ func (d *dialer) judge(ctx context.Context, err error, welcome bool) (time.Durat
 		}
 		d.fresh = token
 		return wait, e
-	case e.Close == tooLarge && welcome, e.Close == 0 && (e.passing() || e.Code == "internal"), comesBack(e.Close):
-		return wait, e
-	default:
+	case e.Close == 0 && !e.passing() && e.Code != "internal", e.Close == tooLarge && !welcome, e.Close >= 4100 && e.Close <= 4199:
 		return -1, e
+	default:
+		return wait, e
 	}
 }
 
@@ -106,11 +106,6 @@ func (c *Client) shown(token string) string {
 }
 
 const tooLarge = 1009
-
-// comesBack is the protocol's rule about close codes.
-func comesBack(code int) bool {
-	return code == 1001 || code == 1006 || code >= 1011 && code <= 1013 || code >= 4000 && code <= 4099
-}
 
 // connect dials, says hello, and is welcomed.
 func (d *dialer) connect(ctx context.Context) (*conn, error) {
@@ -167,7 +162,7 @@ func (d *dialer) hello(ctx context.Context) (_ *conn, err error) {
 
 // follow asks for the catalogue, if every namespace of it is to be followed.
 func (d *dialer) follow(ctx context.Context, token string) error {
-	every := func(s Subscription) bool { return s.Namespace == "" }
+	every := func(f followed) bool { return f.Namespace == "" }
 	d.mu.Lock()
 	list := d.following
 	d.mu.Unlock()
@@ -183,14 +178,15 @@ func (d *dialer) follow(ctx context.Context, token string) error {
 	if err := d.cfg.try(ctx, d.cfg.URLs[d.url], token, ask, nil, &catalogue); err != nil {
 		return err
 	}
-	var named []Subscription
-	for _, s := range list {
-		if !every(s) {
-			named = append(named, s)
+	var named []followed
+	for _, f := range list {
+		if !every(f) {
+			named = append(named, f)
 			continue
 		}
 		for _, n := range catalogue.Namespaces {
-			named = append(named, Subscription{n.Name, s.Rooms, s.Snapshot})
+			f.Namespace = n.Name
+			named = append(named, f)
 		}
 	}
 	d.mu.Lock()
@@ -203,13 +199,14 @@ func (d *dialer) follow(ctx context.Context, token string) error {
 func (d *dialer) greeting(token string) map[string]any {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := append([]Subscription{}, d.following...)
+	list := make([]Subscription, len(d.following))
 	cursor := d.received
 	if cursor == "" {
 		cursor = d.cfg.From
 	}
-	for i := range list {
-		if !d.stale {
+	for i, f := range d.following {
+		list[i] = f.Subscription
+		if !f.stale {
 			list[i].Snapshot = ""
 		}
 	}

@@ -42,15 +42,16 @@
 // A connection that ends is made again, after a random pause that grows from try
 // to try, and not before the server's advice; a line that is dead is noticed when
 // nothing was heard for two of the server's heartbeats. Run gives up only where
-// the protocol says that coming back is no use (close codes 4100 to 4199, a
-// request that is wrong), and returns the *Error. If that is about the token, the
+// the protocol says that coming back is no use (close codes 4100 to 4199, a hello
+// that is too large or a request that is wrong), and returns the *Error. If that is about the token, the
 // token source is first asked for another one.
 //
 // # What it costs
 //
-// A slow Handler holds nobody up. Up to 16 MiB of events wait for it; if there are
-// more, the client stops following, and reads on from its cursor when the handler
-// has caught up. A Client that runs has three goroutines, four with an outbox,
+// A slow Handler holds nobody up. Up to 16 MiB of events and states wait for it; if
+// there are more, the client stops following, and reads on from its cursor when the
+// handler has caught up. A snapshot that is cut so begins anew, with twice the room
+// each time, up to 1 GiB, so that it comes whole in the end. A Client that runs has three goroutines, four with an outbox,
 // three more while it is connected, and none when Run has returned.
 //
 // Methods may be called from many goroutines, and from within Handler. Of the

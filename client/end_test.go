@@ -116,29 +116,60 @@ func followOrders(t *testing.T, url string) *follower {
 	return follow(t, client.Config{Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders"}}})
 }
 
-// The protocol's rule: come back on 1001, 1006, 1011 to 1013 and 4000 to 4099. What
-// is too large behind the welcome was one message.
+// Nothing but 4100 to 4199 is for good: proxies close with 1000, 1005 and what else
+// they like. What is too large behind the welcome was one message, and before it the
+// hello.
 func TestRun_ObeysCloseCodes(t *testing.T) {
 	t.Parallel()
-	for code, again := range map[websocket.StatusCode]bool{
-		1000: false, 1001: true, 1008: false, 1009: true, 1010: false, 1011: true, 1012: true, 1013: true, 1014: false,
-		3999: false, 4000: true, 4001: true, 4003: true, 4099: true, 4100: false, 4104: false, 4105: false, 4199: false, 4200: false,
+	for _, c := range []struct {
+		code           websocket.StatusCode
+		welcome, again bool
+	}{
+		{1000, true, true},
+		{1001, true, true},
+		{1005, true, true},
+		{1008, true, true},
+		{1009, true, true},
+		{1010, true, true},
+		{1011, true, true},
+		{1012, true, true},
+		{1013, true, true},
+		{1014, true, true},
+		{3999, true, true},
+		{4000, true, true},
+		{4003, true, true},
+		{4099, true, true},
+		{4100, true, false},
+		{4104, true, false},
+		{4105, true, false},
+		{4199, true, false},
+		{4200, true, true},
+		{1000, false, true},
+		{1009, false, false},
+		{1013, false, true},
+		{4103, false, false},
 	} {
-		t.Run(fmt.Sprint(int(code)), func(t *testing.T) {
+		t.Run(fmt.Sprint(int(c.code), c.welcome), func(t *testing.T) {
 			t.Parallel()
 			f := followOrders(t, fakeServer(t, func(ws *websocket.Conn) {
-				say(ws, welcome)
-				_ = ws.Close(code, "why")
+				if c.welcome {
+					say(ws, welcome)
+				}
+				_ = ws.Close(c.code, "why")
 			}))
 			var e *client.Error
-			if again {
+			if c.again {
 				told := f.until(t, client.Offline)
 				require.ErrorAs(t, told[len(told)-1].Err, &e)
 			} else {
 				require.ErrorAs(t, next(t, f.ended), &e)
 			}
-			require.EqualError(t, e, fmt.Sprintf("why (%d)", code))
-			require.Equal(t, int(code), e.Close)
+			want := fmt.Sprintf("why (%d)", c.code)
+			if c.code == websocket.StatusNoStatusRcvd {
+				want = "the connection was closed without a reason (1005)"
+			}
+			require.EqualError(t, e, want)
+			require.Equal(t, int(c.code), e.Close)
 		})
 	}
 }
@@ -157,11 +188,11 @@ func TestRun_TheServersAdvice(t *testing.T) {
 	f.stop()
 	require.NoError(t, next(t, f.ended), "it does not wait for the next try")
 
-	l := newLine(t, fakeServer(t, func(ws *websocket.Conn) {
+	l := apptest.NewLine(t, fakeServer(t, func(ws *websocket.Conn) {
 		say(ws, `{"type":"error","code":"invalid_cursor","message":"no"}`)
 		_ = ws.Close(4106, "cursor_invalid")
 	}))
-	f = followOrders(t, l.url())
+	f = followOrders(t, l.URL())
 	require.ErrorIs(t, next(t, f.ended), &client.Error{Code: "invalid_cursor"})
 }
 
@@ -263,21 +294,21 @@ func TestNew_SaysWhatIsWrong(t *testing.T) {
 func TestServer_TriesAgain(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
-	l := newLine(t, "")
+	l := apptest.NewLine(t, "")
 	published := make(chan error, 1)
-	s := serverAt(service(t), l.url())
+	s := serverAt(service(t), l.URL())
 	go func() {
 		_, err := s.Publish(t.Context(), orders(0, 1)...)
 		published <- err
 	}()
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	require.NoError(t, next(t, published))
 
 	gone := serverAt(service(t), "http://127.0.0.1:1", server.URL)
 	receipts, err := gone.Publish(t.Context(), orders(1, 2)...)
 	require.NoError(t, err, "the other URL")
 	require.EqualValues(t, 2, receipts[0].Position)
-	l.turn("")
+	l.Turn("")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err = s.Publish(ctx, orders(2, 3)...)

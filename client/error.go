@@ -77,9 +77,10 @@ type Conflict struct {
 
 func (e *Error) Error() string {
 	text := e.Code
-	if e.Detail != "" {
-		text += ": " + e.Detail
+	if text != "" && e.Detail != "" {
+		text += ": "
 	}
+	text += e.Detail
 	if e.Close != 0 {
 		text += fmt.Sprintf(" (%d)", e.Close)
 	}

@@ -62,15 +62,15 @@ func program() error {
 func TestKill_NothingIsLost(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
-	l := newLine(t, server.URL)
+	l := apptest.NewLine(t, server.URL)
 	dir := t.TempDir()
 	stored, handled := 0, 0
 	for life := range 8 {
-		l.turn(server.URL)
+		l.Turn(server.URL)
 		if life%3 == 2 {
-			l.turn("")
+			l.Turn("")
 		}
-		lines, kill := spawn(t, "program", "DIR="+dir, "URL="+l.url(), "TOKEN="+service(t), fmt.Sprintf("BEGIN=%d", stored))
+		lines, kill := spawn(t, "program", "DIR="+dir, "URL="+l.URL(), "TOKEN="+service(t), fmt.Sprintf("BEGIN=%d", stored))
 		first := true
 		take := func(line string) {
 			var n int
@@ -99,9 +99,9 @@ func TestKill_NothingIsLost(t *testing.T) {
 		}
 	}
 
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	f := follow(t, client.Config{
-		Server: serverAt(service(t), l.url()), CursorFile: filepath.Join(dir, "cursor"), Outbox: filepath.Join(dir, "outbox"),
+		Server: serverAt(service(t), l.URL()), CursorFile: filepath.Join(dir, "cursor"), Outbox: filepath.Join(dir, "outbox"),
 		OnRefused: func(_ context.Context, r client.Refusal) error { return r.Err },
 	})
 	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, 1e7)

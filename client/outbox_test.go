@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/client"
@@ -29,9 +31,9 @@ func withOutbox(dir string, s client.Server) client.Config {
 func TestEnqueue_OfflineAndAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
-	l := newLine(t, "")
+	l := apptest.NewLine(t, "")
 	before := time.Now().Add(-time.Millisecond)
-	c := withOutbox(t.TempDir(), serverAt(service(t), l.url()))
+	c := withOutbox(t.TempDir(), serverAt(service(t), l.URL()))
 	first, err := client.New(c)
 	require.NoError(t, err)
 	for i := range 20 {
@@ -48,7 +50,7 @@ func TestEnqueue_OfflineAndAcrossRestarts(t *testing.T) {
 	require.NoError(t, f.Enqueue(orders(20, 40)...))
 	f.until(t, client.Offline)
 	after := time.Now()
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	require.NoError(t, f.Enqueue(orders(40, 41)...))
 	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, 10*time.Millisecond)
 	all := logged(t, serverAt(service(t), server.URL))
@@ -115,4 +117,33 @@ func TestEnqueue_Full(t *testing.T) {
 	defer func() { require.NoError(t, bytes.Close()) }()
 	require.ErrorIs(t, bytes.Enqueue(orders(3, 4)...), client.ErrOutboxFull)
 	require.Equal(t, 3, bytes.Pending())
+}
+
+// A fault of the server is no refusal: the group is sent again.
+func TestEnqueue_TheServerFails(t *testing.T) {
+	t.Parallel()
+	url := fakeServer(t, func(ws *websocket.Conn) {
+		say(ws, welcome)
+		for n := 0; ; n++ {
+			var m struct {
+				Ref    int   `json:"ref"`
+				Events []any `json:"events"`
+			}
+			if wsjson.Read(context.Background(), ws, &m) != nil {
+				return
+			}
+			answer := map[string]any{"type": "reply", "ref": m.Ref, "ok": true, "events": m.Events}
+			if n == 0 {
+				answer = map[string]any{"type": "reply", "ref": m.Ref, "ok": false, "code": "internal", "message": "a fault"}
+			}
+			_ = wsjson.Write(context.Background(), ws, answer)
+		}
+	})
+	c := withOutbox(t.TempDir(), serverAt("a token", url))
+	c.Subscribe = []client.Subscription{{Namespace: "/orders"}}
+	f := follow(t, c)
+	require.NoError(t, f.Enqueue(orders(0, 1)...))
+	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, time.Millisecond)
+	f.stop()
+	require.NoError(t, next(t, f.ended), "nothing was refused")
 }

@@ -5,8 +5,12 @@ import (
 	"sync"
 )
 
-// maxBehind is how many bytes of events may wait for the handler.
-const maxBehind = 16 << 20
+const (
+	// maxBehind is how many bytes of events and states may wait for the handler.
+	maxBehind = 16 << 20
+	// maxWider is how often a snapshot gets twice the room.
+	maxWider = 6
+)
 
 // item is one thing for the dispatcher, in the order in which it came. One of
 // event, reset, snapshot and status is set, or nothing but a cursor.
@@ -15,6 +19,7 @@ type item struct {
 	cursor   string // everything up to here is dealt with when this is
 	reset    *Reset
 	snapshot *Snapshot
+	size     int // of the snapshot's message, in bytes
 	status   Phase
 	reason   string
 	from     *conn
@@ -31,19 +36,19 @@ type queue struct {
 	bytes int
 }
 
-// push never blocks. It reports whether there is room for more.
-func (q *queue) push(items ...item) bool {
+// push never blocks. It returns how many bytes wait.
+func (q *queue) push(items ...item) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, items...)
 	for _, i := range items {
-		q.bytes += len(i.event)
+		q.bytes += len(i.event) + i.size
 	}
 	select {
 	case q.changed <- struct{}{}:
 	default:
 	}
-	return q.bytes <= q.limit
+	return q.bytes
 }
 
 func (q *queue) pop() (item, bool) {
@@ -56,7 +61,7 @@ func (q *queue) pop() (item, bool) {
 	i := q.items[0]
 	q.items[0] = item{}
 	q.items = q.items[1:]
-	q.bytes -= len(i.event)
+	q.bytes -= len(i.event) + i.size
 	return i, true
 }
 

@@ -2,9 +2,16 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/client"
@@ -38,8 +45,8 @@ func answering(f **follower, seen chan<- client.Event) func(context.Context, cli
 func TestRequest_IsAnswered(t *testing.T) {
 	t.Parallel()
 	cluster := apptest.Cluster(t, 2)
-	l := newLine(t, cluster[0].URL)
-	asker := follow(t, client.Config{Server: serverAt(web(t), l.url())})
+	l := apptest.NewLine(t, cluster[0].URL)
+	asker := follow(t, client.Config{Server: serverAt(web(t), l.URL())})
 	asker.until(t, client.Live)
 	replies := make(chan client.Event, 1)
 	errs := make(chan error, 1)
@@ -49,7 +56,7 @@ func TestRequest_IsAnswered(t *testing.T) {
 		errs <- err
 	}()
 	asked := next(t, asker.events)
-	l.turn(cluster[1].URL)
+	l.Turn(cluster[1].URL)
 	asker.until(t, client.Live)
 
 	var agent *follower
@@ -114,4 +121,67 @@ func TestRequest_NobodyAnswers(t *testing.T) {
 	})
 	var refused *client.Error
 	require.ErrorAs(t, err, &refused, "nothing answers that")
+}
+
+// The server lets nobody wait for more than ten minutes. What asks again waits for what
+// is left.
+func TestRequest_WaitsForWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	type question struct {
+		Ref   int `json:"ref"`
+		Event struct {
+			TimeoutMs int64 `json:"timeoutMs"`
+		} `json:"event"`
+		TimeoutMs int64 `json:"timeoutMs"`
+	}
+	const minute = 60_000
+	asked, again := make(chan int64, 10), make(chan bool, 10)
+	overSocket := fakeServer(t, func(ws *websocket.Conn) {
+		say(ws, welcome)
+		var q question
+		if wsjson.Read(context.Background(), ws, &q) != nil {
+			return
+		}
+		asked <- q.Event.TimeoutMs
+		if !<-again {
+			say(ws, fmt.Sprintf(`{"type":"reply","ref":%d,"ok":true,"reply":{}}`, q.Ref))
+			_ = wsjson.Read(context.Background(), ws, &q)
+		}
+	})
+	overHTTP := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		var q question
+		_ = json.Unmarshal(text, &q)
+		asked <- q.TimeoutMs
+		if <-again {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		_, _ = io.WriteString(w, `{"reply":{}}`)
+	}))
+	t.Cleanup(overHTTP.Close)
+	f := followOrders(t, overSocket)
+	for _, request := range []func(context.Context, client.Draft) (client.Event, error){f.Request, serverAt("a token", overHTTP.URL).Request} {
+		done := make(chan error, 1)
+		d := printerTest()
+		d.ReplyBy = time.Now().Add(5 * time.Minute)
+		go func() {
+			_, err := request(t.Context(), d)
+			done <- err
+		}()
+		first := next(t, asked)
+		require.LessOrEqual(t, first, int64(5*minute))
+		require.Eventually(t, func() bool { return time.Until(d.ReplyBy).Milliseconds() < first }, apptest.Patience, time.Millisecond)
+		again <- true
+		require.Less(t, next(t, asked), first)
+		again <- false
+		require.NoError(t, next(t, done))
+	}
+
+	d := printerTest()
+	d.ReplyBy = time.Now().Add(time.Hour)
+	again <- false
+	_, err := serverAt("a token", overHTTP.URL).Request(t.Context(), d)
+	require.NoError(t, err)
+	require.EqualValues(t, 10*minute, next(t, asked))
 }

@@ -34,15 +34,15 @@ func TestRun_OnceAndInOrderHoweverOftenItIsCut(t *testing.T) {
 			}
 		}
 	}
-	l := newLine(t, cluster[0].URL)
-	f := follow(t, client.Config{Server: serverAt(web(t), l.url())})
+	l := apptest.NewLine(t, cluster[0].URL)
+	f := follow(t, client.Config{Server: serverAt(web(t), l.URL())})
 	f.until(t, client.Live)
 	for round := range rounds {
 		publish(2 * round)
-		l.turn("")
+		l.Turn("")
 		f.until(t, client.Offline)
 		publish(2*round + 1)
-		l.turn(cluster[(round+1)%2].URL)
+		l.Turn(cluster[(round+1)%2].URL)
 		f.until(t, client.Live)
 	}
 	f.collect(t, logged(t, serverAt(web(t), cluster[0].URL)))
@@ -57,10 +57,10 @@ func TestRun_NoticesADeadLineWithinTwoHeartbeats(t *testing.T) {
 	t.Parallel()
 	const heartbeat = 200 * time.Millisecond
 	cluster := apptest.Cluster(t, 2, "TAILROOM_HEARTBEAT="+heartbeat.String())
-	l := newLine(t, cluster[0].URL)
-	f := follow(t, client.Config{Server: serverAt(web(t), l.url())})
+	l := apptest.NewLine(t, cluster[0].URL)
+	f := follow(t, client.Config{Server: serverAt(web(t), l.URL())})
 	f.until(t, client.Live)
-	l.hang()
+	l.Hang()
 	since := time.Now()
 	noticed := f.until(t, client.Offline)
 	require.Less(t, time.Since(since), 2*heartbeat+100*time.Millisecond)
@@ -68,7 +68,7 @@ func TestRun_NoticesADeadLineWithinTwoHeartbeats(t *testing.T) {
 
 	_, err := serverAt(service(t), cluster[1].URL).Publish(t.Context(), orders(0, 3)...)
 	require.NoError(t, err)
-	l.turn(cluster[1].URL)
+	l.Turn(cluster[1].URL)
 	f.until(t, client.Live)
 	f.collect(t, logged(t, serverAt(web(t), cluster[0].URL)))
 }
@@ -176,10 +176,10 @@ func TestRun_OldNewsIsNoStatus(t *testing.T) {
 	server := apptest.Cluster(t, 1)[0]
 	_, err := serverAt(service(t), server.URL).Publish(t.Context(), orders(0, 1)...)
 	require.NoError(t, err)
-	l := newLine(t, server.URL)
+	l := apptest.NewLine(t, server.URL)
 	begun, free := make(chan struct{}), make(chan struct{})
 	f := follow(t, client.Config{
-		Server: serverAt(service(t), l.url()), From: "earliest", Subscribe: []client.Subscription{{Namespace: "/orders"}},
+		Server: serverAt(service(t), l.URL()), From: "earliest", Subscribe: []client.Subscription{{Namespace: "/orders"}},
 		Handler: func(context.Context, client.Event) error {
 			close(begun)
 			<-free
@@ -191,7 +191,7 @@ func TestRun_OldNewsIsNoStatus(t *testing.T) {
 		Namespace: "/availability", Type: "availabilityUpdate", Data: map[string]any{"productId": "p", "branchId": "b8", "available": true},
 	})
 	require.NoError(t, err)
-	l.turn("")
+	l.Turn("")
 	f.until(t, client.Offline)
 	close(free)
 	require.Eventually(t, func() bool { return f.Cursor() == "1-1" && client.Waiting(f.Client) == 0 }, apptest.Patience, time.Millisecond)
@@ -209,8 +209,9 @@ func TestRun_EndsWithTheHandlersError(t *testing.T) {
 	out := errors.New("the printer is out of paper")
 	var paper atomic.Bool
 	printed := make(chan client.Event, 10)
+	shop := serverAt(service(t), server.URL)
 	f := follow(t, client.Config{
-		Server: serverAt(service(t), server.URL),
+		Server: shop,
 		Handler: func(_ context.Context, e client.Event) error {
 			if e.Version == 1 && string(e.Data) != "" && e.Stream == "order:2" && !paper.Load() {
 				return out
@@ -220,7 +221,7 @@ func TestRun_EndsWithTheHandlersError(t *testing.T) {
 		},
 	})
 	f.until(t, client.Live)
-	_, err := f.Publish(t.Context(), orders(0, 5)...)
+	_, err := shop.Publish(t.Context(), orders(0, 5)...) // f may end before it would have its answer
 	require.NoError(t, err)
 	require.ErrorIs(t, next(t, f.ended), out)
 	require.ErrorIs(t, f.Status().Err, out)
@@ -327,18 +328,18 @@ func TestRun_TheHandlerIsFarBehind(t *testing.T) {
 func TestSubscribe(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
-	l := newLine(t, server.URL)
-	f := follow(t, client.Config{Server: serverAt(web(t), l.url()), Subscribe: []client.Subscription{{Namespace: "/orders"}}})
+	l := apptest.NewLine(t, server.URL)
+	f := follow(t, client.Config{Server: serverAt(web(t), l.URL()), Subscribe: []client.Subscription{{Namespace: "/orders"}}})
 	f.until(t, client.Live)
 	require.NoError(t, f.Subscribe(t.Context(), client.Subscription{Namespace: "/availability"}))
 	require.NoError(t, f.Unsubscribe(t.Context(), client.Subscription{Namespace: "/orders", Rooms: []string{"company:c1"}}))
 	require.ErrorIs(t, f.Subscribe(t.Context(), client.Subscription{Namespace: "/nowhere"}), &client.Error{Code: "unknown_namespace"})
 	require.ErrorIs(t, f.Subscribe(t.Context()), &client.Error{Code: "invalid_message"})
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	again := f.until(t, client.Replaying)
 	require.Equal(t, map[string][]string{"/orders": {"branch:b7"}, "/availability": {"branch:b7", "company:c1"}}, again[len(again)-1].Rooms)
 	require.NoError(t, f.Unsubscribe(t.Context(), client.Subscription{Namespace: "/orders"}))
-	l.turn(server.URL)
+	l.Turn(server.URL)
 	again = f.until(t, client.Replaying)
 	require.Equal(t, map[string][]string{"/availability": {"branch:b7", "company:c1"}}, again[len(again)-1].Rooms)
 }

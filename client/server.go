@@ -94,15 +94,15 @@ func (s Server) do(ctx context.Context, r request, v any) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	var body []byte
-	if r.body != nil {
-		var err error
-		if body, err = json.Marshal(r.body); err != nil {
-			return fmt.Errorf("encoding: %w", err)
-		}
-	}
 	refused, last := "", error(nil)
 	for n := 0; ; n++ {
+		var body []byte
+		if r.body != nil {
+			var err error
+			if body, err = json.Marshal(r.body); err != nil { // anew: what a request says depends on when it is made
+				return fmt.Errorf("encoding: %w", err)
+			}
+		}
 		token, err := s.Token(ctx)
 		if err != nil {
 			return fmt.Errorf("getting a token: %w", err)

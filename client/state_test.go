@@ -71,16 +71,16 @@ func TestSnapshot(t *testing.T) {
 			}
 		}
 	})
-	l := newLine(t, cluster[0].URL)
+	l := apptest.NewLine(t, cluster[0].URL)
 	v := &versions{t: t, held: map[string]int64{}}
 	f := follow(t, client.Config{
-		Server: serverAt(web(t), l.url()), OnSnapshot: v.snapshot, Handler: v.event,
+		Server: serverAt(web(t), l.URL()), OnSnapshot: v.snapshot, Handler: v.event,
 		Subscribe: []client.Subscription{{Namespace: "/orders", Snapshot: client.AllStates}},
 	})
 	f.until(t, client.Live)
 	pages := v.pages
 	require.Positive(t, pages)
-	l.turn(cluster[1].URL)
+	l.Turn(cluster[1].URL)
 	f.until(t, client.Live)
 	stop()
 	publisher.Wait()
@@ -123,9 +123,11 @@ func TestSnapshot_Extent(t *testing.T) {
 	t.Parallel()
 	server := apptest.Cluster(t, 1)[0]
 	shop := serverAt(service(t), server.URL)
-	_, err := shop.Publish(t.Context(), append(orders(0, 2), client.Draft{
+	receipts, err := shop.Publish(t.Context(), append(orders(0, 2), client.Draft{
 		Namespace: "/orders", Type: "orderCancelled", Data: map[string]any{"orderId": "0", "branchId": "b7"},
 	})...)
+	require.NoError(t, err)
+	_, err = shop.State(t.Context(), client.StateQuery{AsOf: receipts[2].Cursor}) // waits until they are there
 	require.NoError(t, err)
 	for extent, want := range map[client.Extent]map[string]int64{
 		client.OpenStates: {"order:1": 1}, client.AllStates: {"order:0": 2, "order:1": 1},

@@ -27,7 +27,8 @@ const consumerClaim = `-- name: ConsumerClaim :one
 
 SELECT outcomes::bigint[] AS outcomes, made::bigint[] AS generations, acked_epochs::bigint[] AS epochs, acked_positions::bigint[] AS positions
 FROM tailroom.consumer_claim($1::uuid, $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint)
+    $7::text[], $8::bigint[], $9::timestamptz[],
+    $10::bigint[], $11::bigint[], $12::bigint)
 `
 
 type ConsumerClaimParams struct {
@@ -39,6 +40,7 @@ type ConsumerClaimParams struct {
 	Follows        []string
 	Sessions       []string
 	Known          []int64
+	Deadlines      []time.Time
 	StartEpochs    []int64
 	StartPositions []int64
 	Most           int64
@@ -62,6 +64,7 @@ func (q *Queries) ConsumerClaim(ctx context.Context, db DBTX, arg ConsumerClaimP
 		arg.Follows,
 		arg.Sessions,
 		arg.Known,
+		arg.Deadlines,
 		arg.StartEpochs,
 		arg.StartPositions,
 		arg.Most,
@@ -74,6 +77,17 @@ func (q *Queries) ConsumerClaim(ctx context.Context, db DBTX, arg ConsumerClaimP
 		&i.Positions,
 	)
 	return i, err
+}
+
+const consumerClock = `-- name: ConsumerClock :one
+SELECT clock_timestamp()::timestamptz
+`
+
+func (q *Queries) ConsumerClock(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, consumerClock)
+	var column_1 time.Time
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const consumerErase = `-- name: ConsumerErase :one
@@ -161,17 +175,19 @@ SELECT c.tenant, c.name, c.subject, c.role, c.connected::boolean AS connected, c
     coalesce(greatest(extract(epoch FROM now() - lag.oldest), 0), 0)::double precision AS lag_seconds
 FROM (
     SELECT s.tenant, s.name, s.subject, s.role, s.follows, s.created_at, s.joined_epoch, s.joined_position, s.epoch, s.position, s.acknowledged_at, s.instance, s.session, s.generation, s.connected_at, s.disconnected_at, s.lagging, s.connected, s.instance_name, s.since, s.held FROM tailroom.consumer_states s
-    WHERE ($1::text = '' OR s.tenant = $1) AND ($2::text = '' OR s.subject = $2)
-        AND (cardinality($3::text[]) = 0 OR EXISTS (SELECT FROM jsonb_each(s.follows) AS f WHERE f.value ?| $3::text[]))
-        AND (s.tenant, s.name) > ($4::text, $5::text)
-        AND ($6::boolean IS NULL OR s.connected = $6::boolean)
-    ORDER BY s.tenant, s.name LIMIT $7::integer) c
-CROSS JOIN LATERAL tailroom.consumer_lag(c.tenant, c.follows, c.held, $8::bigint) AS lag
+    WHERE ($1::text = '' OR s.tenant = $1) AND ($2::text = '' OR s.name = $2)
+        AND ($3::text = '' OR s.subject = $3)
+        AND (cardinality($4::text[]) = 0 OR EXISTS (SELECT FROM jsonb_each(s.follows) AS f WHERE f.value ?| $4::text[]))
+        AND (s.tenant, s.name) > ($5::text, $6::text)
+        AND ($7::boolean IS NULL OR s.connected = $7::boolean)
+    ORDER BY s.tenant, s.name LIMIT $8::integer) c
+CROSS JOIN LATERAL tailroom.consumer_lag(c.tenant, c.follows, c.held, $9::bigint) AS lag
 ORDER BY c.tenant, c.name
 `
 
 type ConsumerListParams struct {
 	Tenant      string
+	Name        string
 	Subject     string
 	Rooms       []string
 	AfterTenant string
@@ -197,10 +213,11 @@ type ConsumerListRow struct {
 }
 
 // Consumers behind (after_tenant, after_name), with what they have not acknowledged.
-// ” is every tenant, and every subject; rooms are none, or some of which it follows one.
+// ” is every tenant, every name, and every subject; rooms are none, or some of which it follows one.
 func (q *Queries) ConsumerList(ctx context.Context, db DBTX, arg ConsumerListParams) ([]ConsumerListRow, error) {
 	rows, err := db.Query(ctx, consumerList,
 		arg.Tenant,
+		arg.Name,
 		arg.Subject,
 		arg.Rooms,
 		arg.AfterTenant,

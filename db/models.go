@@ -253,9 +253,13 @@ type State struct {
 	// The data of some event are not in it: they would have made it too large, or were no object.
 	Incomplete bool
 	Rooms      []string
-	Position   int64
-	UpdatedAt  time.Time
-	FirstRoom  string
+	// The rooms of its events, of each joined by the unit separator, the narrowest alone: who is in one of each could read them all.
+	Heard     []string
+	Position  int64
+	UpdatedAt time.Time
+	Size      int32
+	// The room that says it all, as it mostly does.
+	Room *string
 }
 
 type StateFloor struct {
@@ -268,8 +272,10 @@ type StateFloor struct {
 	Open       bool
 	Incomplete bool
 	Rooms      []string
+	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
+	Size       int32
 }
 
 type StateFloorProgress struct {
@@ -310,6 +316,7 @@ type StateKeyframe struct {
 	Open       bool
 	Incomplete bool
 	Rooms      []string
+	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
 }

@@ -22,16 +22,16 @@ func (q *Queries) AppendLock(ctx context.Context, db DBTX) error {
 }
 
 const stateBases = `-- name: StateBases :many
-SELECT k.number::integer AS number, b.version, b.state, b.open, b.incomplete, b.rooms, b.position, b.updated_at
+SELECT k.number::integer AS number, b.version, b.state, b.open, b.incomplete, b.rooms, b.heard, b.position, b.updated_at
 FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS tenant, unnest($3::text[]) AS namespace,
     unnest($4::text[]) AS stream, unnest($5::bigint[]) AS before) k
 CROSS JOIN LATERAL (
-    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.position, f.updated_at FROM tailroom.state_keyframes f
+    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at FROM tailroom.state_keyframes f
      WHERE f.generation = $6::bigint AND f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream
         AND f.version < k.before AND f.position <= $7
      ORDER BY f.version DESC LIMIT 1)
     UNION ALL
-    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.position, f.updated_at FROM tailroom.state_floor f
+    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at FROM tailroom.state_floor f
      WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream AND f.floor <= (SELECT l.floor FROM tailroom.log l)
      ORDER BY f.floor DESC LIMIT 1)
     ORDER BY version DESC LIMIT 1) b
@@ -54,6 +54,7 @@ type StateBasesRow struct {
 	Open       bool
 	Incomplete bool
 	Rooms      []string
+	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
 }
@@ -85,6 +86,7 @@ func (q *Queries) StateBases(ctx context.Context, db DBTX, arg StateBasesParams)
 			&i.Open,
 			&i.Incomplete,
 			&i.Rooms,
+			&i.Heard,
 			&i.Position,
 			&i.UpdatedAt,
 		); err != nil {
@@ -213,10 +215,10 @@ func (q *Queries) StateFloorForget(ctx context.Context, db DBTX) error {
 }
 
 const stateFloorList = `-- name: StateFloorList :many
-SELECT k.number::integer AS number, f.version, f.state, f.open, f.incomplete, f.rooms, f.position, f.updated_at
+SELECT k.number::integer AS number, f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at
 FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS tenant, unnest($3::text[]) AS namespace,
     unnest($4::text[]) AS stream) k
-CROSS JOIN LATERAL (SELECT tenant, namespace, stream, floor, version, state, open, incomplete, rooms, position, updated_at FROM tailroom.state_floor f
+CROSS JOIN LATERAL (SELECT tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at, size FROM tailroom.state_floor f
     WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1) f
 `
 
@@ -234,6 +236,7 @@ type StateFloorListRow struct {
 	Open       bool
 	Incomplete bool
 	Rooms      []string
+	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
 }
@@ -261,6 +264,7 @@ func (q *Queries) StateFloorList(ctx context.Context, db DBTX, arg StateFloorLis
 			&i.Open,
 			&i.Incomplete,
 			&i.Rooms,
+			&i.Heard,
 			&i.Position,
 			&i.UpdatedAt,
 		); err != nil {
@@ -303,16 +307,56 @@ func (q *Queries) StateFloorProgress(ctx context.Context, db DBTX) (StateFloorPr
 	return i, err
 }
 
-const stateFloorPrune = `-- name: StateFloorPrune :exec
-DELETE FROM tailroom.state_floor o USING tailroom.log l
-WHERE o.floor < l.floor AND EXISTS (SELECT FROM tailroom.state_floor n
-    WHERE n.tenant = o.tenant AND n.namespace = o.namespace AND n.stream = o.stream AND n.floor > o.floor AND n.floor <= l.floor)
+const stateFloorPrune = `-- name: StateFloorPrune :many
+WITH page AS MATERIALIZED (SELECT n.tenant, n.namespace, n.stream, n.floor FROM tailroom.state_floor n
+    WHERE n.floor BETWEEN (SELECT l.floor FROM tailroom.log l) AND (SELECT l.floor FROM tailroom.log l)
+        AND (n.tenant, n.namespace, n.stream) > ($1::text, $2::text, $3::text)
+    ORDER BY n.floor, n.tenant, n.namespace, n.stream LIMIT $4::integer),
+gone AS (DELETE FROM tailroom.state_floor WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM page p CROSS JOIN LATERAL (
+    SELECT o.ctid FROM tailroom.state_floor o
+    WHERE o.tenant = p.tenant AND o.namespace = p.namespace AND o.stream = p.stream AND o.floor < p.floor ORDER BY o.floor LIMIT 100) old)))
+SELECT p.tenant, p.namespace, p.stream FROM page p ORDER BY p.tenant DESC, p.namespace DESC, p.stream DESC LIMIT 1
 `
 
-// The rows that a newer floor's have replaced.
-func (q *Queries) StateFloorPrune(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, stateFloorPrune)
-	return err
+type StateFloorPruneParams struct {
+	Tenant    string
+	Namespace string
+	Stream    string
+	MaxRows   int32
+}
+
+type StateFloorPruneRow struct {
+	Tenant    string
+	Namespace string
+	Stream    string
+}
+
+// Deletes the rows that the present floor's have replaced, of some streams behind
+// one, and returns the last of these; nothing when there are no more. The floor is a
+// range, so that its index gives the order, and not the primary key that has them all.
+func (q *Queries) StateFloorPrune(ctx context.Context, db DBTX, arg StateFloorPruneParams) ([]StateFloorPruneRow, error) {
+	rows, err := db.Query(ctx, stateFloorPrune,
+		arg.Tenant,
+		arg.Namespace,
+		arg.Stream,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateFloorPruneRow
+	for rows.Next() {
+		var i StateFloorPruneRow
+		if err := rows.Scan(&i.Tenant, &i.Namespace, &i.Stream); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const stateFloorRaise = `-- name: StateFloorRaise :execrows
@@ -331,14 +375,14 @@ func (q *Queries) StateFloorRaise(ctx context.Context, db DBTX, target int64) (i
 }
 
 const stateFloorWrite = `-- name: StateFloorWrite :exec
-INSERT INTO tailroom.state_floor (tenant, namespace, stream, floor, version, state, open, incomplete, rooms, position, updated_at)
-SELECT r.tenant, r.namespace, r.stream, $1, r.version, r.data, r.open, r.incomplete, string_to_array(r.rooms, E'\x1f'), r.position, r.updated_at
+INSERT INTO tailroom.state_floor (tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at)
+SELECT r.tenant, r.namespace, r.stream, $1, r.version, r.data, r.open, r.incomplete, string_to_array(r.rooms, E'\x1f'), string_to_array(r.heard, E'\x1e'), r.position, r.updated_at
 FROM (SELECT unnest($2::text[]) AS tenant, unnest($3::text[]) AS namespace, unnest($4::text[]) AS stream,
     unnest($5::bigint[]) AS version, unnest($6::jsonb[]) AS data, unnest($7::boolean[]) AS open,
-    unnest($8::boolean[]) AS incomplete, unnest($9::text[]) AS rooms, unnest($10::bigint[]) AS position,
-    unnest($11::timestamptz[]) AS updated_at) r
+    unnest($8::boolean[]) AS incomplete, unnest($9::text[]) AS rooms, unnest($10::text[]) AS heard, unnest($11::bigint[]) AS position,
+    unnest($12::timestamptz[]) AS updated_at) r
 ON CONFLICT (tenant, namespace, stream, floor) DO UPDATE SET version = excluded.version, state = excluded.state, open = excluded.open,
-    incomplete = excluded.incomplete, rooms = excluded.rooms, position = excluded.position, updated_at = excluded.updated_at
+    incomplete = excluded.incomplete, rooms = excluded.rooms, heard = excluded.heard, position = excluded.position, updated_at = excluded.updated_at
 `
 
 type StateFloorWriteParams struct {
@@ -351,6 +395,7 @@ type StateFloorWriteParams struct {
 	Opens       []bool
 	Incompletes []bool
 	Rooms       []string
+	Heards      []string
 	Positions   []int64
 	UpdatedAts  []time.Time
 }
@@ -366,6 +411,7 @@ func (q *Queries) StateFloorWrite(ctx context.Context, db DBTX, arg StateFloorWr
 		arg.Opens,
 		arg.Incompletes,
 		arg.Rooms,
+		arg.Heards,
 		arg.Positions,
 		arg.UpdatedAts,
 	)
@@ -376,7 +422,7 @@ const stateFold = `-- name: StateFold :one
 SELECT tailroom.state_fold($1, $2, $3, $4, $5,
     $6::text[], $7::text[], $8::text[], $9::bigint[],
     $10::boolean[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::jsonb[], $16::boolean[],
-    $17::boolean[], $18::text[], $19::bigint[], $20::timestamptz[])::boolean
+    $17::boolean[], $18::text[], $19::text[], $20::bigint[], $21::timestamptz[])::boolean
 `
 
 type StateFoldParams struct {
@@ -398,6 +444,7 @@ type StateFoldParams struct {
 	Opens               []bool
 	Incompletes         []bool
 	Rooms               []string
+	Heards              []string
 	Positions           []int64
 	UpdatedAts          []time.Time
 }
@@ -422,6 +469,7 @@ func (q *Queries) StateFold(ctx context.Context, db DBTX, arg StateFoldParams) (
 		arg.Opens,
 		arg.Incompletes,
 		arg.Rooms,
+		arg.Heards,
 		arg.Positions,
 		arg.UpdatedAts,
 	)
@@ -493,14 +541,19 @@ func (q *Queries) StateHead(ctx context.Context, db DBTX) (StateHeadRow, error) 
 	return i, err
 }
 
-const stateKeyframePrune = `-- name: StateKeyframePrune :exec
-DELETE FROM tailroom.state_keyframes k WHERE k.position <= (SELECT l.floor FROM tailroom.log l)
+const stateKeyframePrune = `-- name: StateKeyframePrune :execrows
+DELETE FROM tailroom.state_keyframes WHERE ctid = ANY (ARRAY(SELECT k.ctid FROM tailroom.state_keyframes k
+    WHERE k.position <= (SELECT l.floor FROM tailroom.log l) LIMIT $1::integer))
 `
 
-// The keyframes that nobody goes back to, because the floor is above them.
-func (q *Queries) StateKeyframePrune(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, stateKeyframePrune)
-	return err
+// Deletes some of the keyframes that nobody goes back to, because the floor is
+// above them.
+func (q *Queries) StateKeyframePrune(ctx context.Context, db DBTX, maxRows int32) (int64, error) {
+	result, err := db.Exec(ctx, stateKeyframePrune, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const stateLag = `-- name: StateLag :one
@@ -537,7 +590,7 @@ func (q *Queries) StateLeadershipTry(ctx context.Context, db DBTX) (bool, error)
 }
 
 const stateList = `-- name: StateList :many
-SELECT k.number::integer AS number, s.version, s.state, s.open, s.incomplete, s.rooms, s.position, s.updated_at
+SELECT k.number::integer AS number, s.version, s.state, s.open, s.incomplete, s.rooms, s.heard, s.position, s.updated_at
 FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS tenant, unnest($3::text[]) AS namespace,
     unnest($4::text[]) AS stream) k
 JOIN tailroom.states s ON s.generation = $5::bigint AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream
@@ -558,6 +611,7 @@ type StateListRow struct {
 	Open       bool
 	Incomplete bool
 	Rooms      []string
+	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
 }
@@ -585,6 +639,7 @@ func (q *Queries) StateList(ctx context.Context, db DBTX, arg StateListParams) (
 			&i.Open,
 			&i.Incomplete,
 			&i.Rooms,
+			&i.Heard,
 			&i.Position,
 			&i.UpdatedAt,
 		); err != nil {
@@ -671,7 +726,7 @@ func (q *Queries) StateLogPage(ctx context.Context, db DBTX, arg StateLogPagePar
 }
 
 const statePage = `-- name: StatePage :many
-SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.position, p.updated_at
+SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at, p.size
 FROM tailroom.state_page($1, $2, $3, $4, $5::text[], $6::text[], $7, $8,
     $9, $10, $11, $12, $13) p
 `
@@ -701,8 +756,10 @@ type StatePageRow struct {
 	Open       bool
 	Incomplete bool
 	Rooms      []string
+	Heard      []string
 	Position   int64
 	UpdatedAt  time.Time
+	Size       int32
 }
 
 func (q *Queries) StatePage(ctx context.Context, db DBTX, arg StatePageParams) ([]StatePageRow, error) {
@@ -737,8 +794,10 @@ func (q *Queries) StatePage(ctx context.Context, db DBTX, arg StatePageParams) (
 			&i.Open,
 			&i.Incomplete,
 			&i.Rooms,
+			&i.Heard,
 			&i.Position,
 			&i.UpdatedAt,
+			&i.Size,
 		); err != nil {
 			return nil, err
 		}
@@ -808,6 +867,53 @@ func (q *Queries) StateSeed(ctx context.Context, db DBTX, arg StateSeedParams) (
 		&i.Stream,
 	)
 	return i, err
+}
+
+const stateSizes = `-- name: StateSizes :many
+SELECT coalesce(CASE WHEN $1::bigint = 0
+    THEN (SELECT f.size FROM tailroom.state_floor f
+        WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1)
+    ELSE (SELECT s.size FROM tailroom.states s
+        WHERE s.generation = $1 AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream)
+    END, 0)::integer AS size
+FROM (SELECT unnest($2::integer[]) AS number, unnest($3::text[]) AS tenant, unnest($4::text[]) AS namespace,
+    unnest($5::text[]) AS stream) k ORDER BY k.number
+`
+
+type StateSizesParams struct {
+	Generation int64
+	Numbers    []int32
+	Tenants    []string
+	Namespaces []string
+	Streams    []string
+}
+
+// How large the states of some streams are, 0 where there is none, in the order of
+// their numbers. Of generation 0 are those of the floor.
+func (q *Queries) StateSizes(ctx context.Context, db DBTX, arg StateSizesParams) ([]int32, error) {
+	rows, err := db.Query(ctx, stateSizes,
+		arg.Generation,
+		arg.Numbers,
+		arg.Tenants,
+		arg.Namespaces,
+		arg.Streams,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var size int32
+		if err := rows.Scan(&size); err != nil {
+			return nil, err
+		}
+		items = append(items, size)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const stateStreamAt = `-- name: StateStreamAt :many

@@ -120,9 +120,14 @@ END $$;
 -- (tenant, name), in which everybody locks them. A consumer that is new begins
 -- where its epoch and position say, or, when they are −1, behind the log's present
 -- end; a company has `most` at most (a few more if they come to several instances
--- at once). An outcome is 0 (done), 1 (the name is another subject's) or 2 (no room).
+-- at once). A generation is not 0 of a session that claims again: it takes the
+-- consumer only from sessions that are older. After a claim's deadline, by the
+-- database's clock, it takes the consumer from nobody: its client may have one
+-- elsewhere by then. An outcome is 0 (done), 1 (it is another subject's, or has a
+-- newer session), 2 (no room) or 3 (too late).
 CREATE FUNCTION tailroom.consumer_claim(instance uuid, tenants text[], names text[], subjects text[], roles text[],
-    follows text[], sessions text[], generations bigint[], epochs bigint[], positions bigint[], most bigint,
+    follows text[], sessions text[], generations bigint[], deadlines timestamptz[],
+    epochs bigint[], positions bigint[], most bigint,
     OUT outcomes bigint[], OUT made bigint[], OUT acked_epochs bigint[], OUT acked_positions bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '4s' AS $$
 #variable_conflict use_column
@@ -155,9 +160,10 @@ BEGIN
             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, follows = excluded.follows, instance = excluded.instance,
                 session = excluded.session, generation = greatest(o.generation, generations[i]) + 1,
                 connected_at = at, disconnected_at = NULL
-            WHERE o.subject = excluded.subject
+            WHERE o.subject = excluded.subject AND clock_timestamp() <= deadlines[i]
+                AND (generations[i] = 0 OR o.session = excluded.session OR o.generation < generations[i])
             RETURNING o.* INTO c;
-            outcomes[i] := CASE WHEN c.name IS NULL THEN 1 ELSE 0 END;
+            outcomes[i] := CASE WHEN c.name IS NOT NULL THEN 0 WHEN clock_timestamp() > deadlines[i] THEN 3 ELSE 1 END;
         END IF;
         made[i] := coalesce(c.generation, 0);
         acked_epochs[i] := coalesce(c.epoch, 0);

@@ -25,19 +25,23 @@ CREATE TABLE tailroom.states (
     open       boolean            NOT NULL,
     incomplete boolean            NOT NULL,
     rooms      text[] COLLATE "C" NOT NULL,
+    heard      text[] COLLATE "C" NOT NULL CHECK (cardinality(heard) > 0),
     position   bigint             NOT NULL,
     updated_at timestamptz        NOT NULL,
-    first_room text   COLLATE "C" NOT NULL GENERATED ALWAYS AS (rooms[1]) STORED,
+    size       integer            NOT NULL GENERATED ALWAYS AS (octet_length(state::text)) STORED,
+    room       text   COLLATE "C" GENERATED ALWAYS AS (CASE WHEN cardinality(heard) = 1 AND strpos(heard[1], E'\x1f') = 0 THEN heard[1] END) STORED,
     PRIMARY KEY (generation, tenant, namespace, stream)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE tailroom.states IS 'What each stream comes to; version, rooms, position and updated_at are its last event''s.';
+COMMENT ON COLUMN tailroom.states.heard IS 'The rooms of its events, of each joined by the unit separator, the narrowest alone: who is in one of each could read them all.';
+COMMENT ON COLUMN tailroom.states.room IS 'The room that says it all, as it mostly does.';
 COMMENT ON COLUMN tailroom.states.open IS 'No event has closed it yet.';
 COMMENT ON COLUMN tailroom.states.incomplete IS 'The data of some event are not in it: they would have made it too large, or were no object.';
--- None of these columns changes while a stream lives on, so that a new state of it
+-- None of these columns changes while a stream lives on where it is, so that a new state of it
 -- touches no index.
 CREATE INDEX states_open  ON tailroom.states (generation, tenant, namespace, stream) WHERE open;
-CREATE INDEX states_room  ON tailroom.states (generation, tenant, namespace, first_room, stream);
-CREATE INDEX states_rooms ON tailroom.states (generation, tenant, namespace, stream) WHERE cardinality(rooms) > 1;
+CREATE INDEX states_room  ON tailroom.states (generation, tenant, namespace, room, stream);
+CREATE INDEX states_rooms ON tailroom.states (generation, tenant, namespace, stream) WHERE room IS NULL;
 
 -- Earlier states of long streams, one for each so many versions: what a stream was
 -- at some cursor is made of the one before it and a few events.
@@ -51,6 +55,7 @@ CREATE TABLE tailroom.state_keyframes (
     open       boolean            NOT NULL,
     incomplete boolean            NOT NULL,
     rooms      text[] COLLATE "C" NOT NULL,
+    heard      text[] COLLATE "C" NOT NULL CHECK (cardinality(heard) > 0),
     position   bigint             NOT NULL,
     updated_at timestamptz        NOT NULL,
     PRIMARY KEY (generation, tenant, namespace, stream, version)
@@ -70,10 +75,13 @@ CREATE TABLE tailroom.state_floor (
     open       boolean            NOT NULL,
     incomplete boolean            NOT NULL,
     rooms      text[] COLLATE "C" NOT NULL,
+    heard      text[] COLLATE "C" NOT NULL CHECK (cardinality(heard) > 0),
     position   bigint             NOT NULL,
     updated_at timestamptz        NOT NULL,
+    size       integer            NOT NULL GENERATED ALWAYS AS (octet_length(state::text)) STORED,
     PRIMARY KEY (tenant, namespace, stream, floor)
 );
+CREATE INDEX state_floor_floor ON tailroom.state_floor (floor, tenant, namespace, stream);
 
 -- How far the states of the next floor are written. One row.
 CREATE TABLE tailroom.state_floor_progress (
@@ -94,8 +102,8 @@ CREATE VIEW tailroom.state_head AS
     FROM tailroom.bounds b LEFT JOIN tailroom.state_generations g ON g.status = 'live';
 
 -- state_fold moves a generation's checkpoint, and puts states in the place of what
--- they were. Rooms come joined by the unit separator; where keyframes is true the
--- row is one of those. Of the forgotten streams the keyframes from a version on go
+-- they were. Rooms come joined by the unit separator, those of several events by the
+-- record separator; where keyframes is true the row is a keyframe. Of the forgotten streams the keyframes from a version on go
 -- first. When the checkpoint is not where the caller believes, somebody else has
 -- the lead, or another generation is live: then nothing happens, and the result is
 -- false.
@@ -106,7 +114,7 @@ CREATE FUNCTION tailroom.state_fold(
     which bigint, from_epoch bigint, from_position bigint, to_epoch bigint, to_position bigint,
     forgotten_tenants text[], forgotten_namespaces text[], forgotten_streams text[], forgotten_versions bigint[],
     keyframes boolean[], tenants text[], namespaces text[], streams text[], versions bigint[], datas jsonb[], opens boolean[],
-    incompletes boolean[], rooms text[], positions bigint[], updated_ats timestamptz[]) RETURNS boolean
+    incompletes boolean[], rooms text[], heards text[], positions bigint[], updated_ats timestamptz[]) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan
 AS $$
@@ -123,25 +131,25 @@ BEGIN
         WHERE k.generation = which AND k.tenant = f.tenant AND k.namespace = f.namespace AND k.stream = f.stream AND k.version >= f.version;
     END IF;
     INSERT INTO tailroom.states AS s
-        (generation, tenant, namespace, stream, version, state, open, incomplete, rooms, position, updated_at)
+        (generation, tenant, namespace, stream, version, state, open, incomplete, rooms, heard, position, updated_at)
     SELECT which, r.tenant, r.namespace, r.stream, r.version, r.data, r.open, r.incomplete,
-        string_to_array(r.rooms, E'\x1f'), r.position, r.updated_at
-    FROM unnest(keyframes, tenants, namespaces, streams, versions, datas, opens, incompletes, rooms, positions, updated_ats)
-        AS r (keyframe, tenant, namespace, stream, version, data, open, incomplete, rooms, position, updated_at)
+        string_to_array(r.rooms, E'\x1f'), string_to_array(r.heard, E'\x1e'), r.position, r.updated_at
+    FROM unnest(keyframes, tenants, namespaces, streams, versions, datas, opens, incompletes, rooms, heards, positions, updated_ats)
+        AS r (keyframe, tenant, namespace, stream, version, data, open, incomplete, rooms, heard, position, updated_at)
     WHERE NOT r.keyframe
     ON CONFLICT (generation, tenant, namespace, stream) DO UPDATE SET version = excluded.version, state = excluded.state,
-        open = excluded.open, incomplete = excluded.incomplete, rooms = excluded.rooms, position = excluded.position,
+        open = excluded.open, incomplete = excluded.incomplete, rooms = excluded.rooms, heard = excluded.heard, position = excluded.position,
         updated_at = excluded.updated_at;
     IF true = ANY (keyframes) THEN
         INSERT INTO tailroom.state_keyframes AS k
-            (generation, tenant, namespace, stream, version, state, open, incomplete, rooms, position, updated_at)
+            (generation, tenant, namespace, stream, version, state, open, incomplete, rooms, heard, position, updated_at)
         SELECT which, r.tenant, r.namespace, r.stream, r.version, r.data, r.open, r.incomplete,
-            string_to_array(r.rooms, E'\x1f'), r.position, r.updated_at
-        FROM unnest(keyframes, tenants, namespaces, streams, versions, datas, opens, incompletes, rooms, positions, updated_ats)
-            AS r (keyframe, tenant, namespace, stream, version, data, open, incomplete, rooms, position, updated_at)
+            string_to_array(r.rooms, E'\x1f'), string_to_array(r.heard, E'\x1e'), r.position, r.updated_at
+        FROM unnest(keyframes, tenants, namespaces, streams, versions, datas, opens, incompletes, rooms, heards, positions, updated_ats)
+            AS r (keyframe, tenant, namespace, stream, version, data, open, incomplete, rooms, heard, position, updated_at)
         WHERE r.keyframe
         ON CONFLICT (generation, tenant, namespace, stream, version) DO UPDATE SET state = excluded.state,
-            open = excluded.open, incomplete = excluded.incomplete, rooms = excluded.rooms, position = excluded.position,
+            open = excluded.open, incomplete = excluded.incomplete, rooms = excluded.rooms, heard = excluded.heard, position = excluded.position,
             updated_at = excluded.updated_at;
     END IF;
     RETURN true;
@@ -172,8 +180,8 @@ BEGIN
         WHERE f.floor <= l.floor AND (f.tenant, f.namespace, f.stream) > (state_seed.tenant, state_seed.namespace, state_seed.stream)
         ORDER BY f.tenant, f.namespace, f.stream, f.floor DESC LIMIT max_rows),
     copied AS (
-        INSERT INTO tailroom.states (generation, tenant, namespace, stream, version, state, open, incomplete, rooms, position, updated_at)
-        SELECT which, p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.position, p.updated_at
+        INSERT INTO tailroom.states (generation, tenant, namespace, stream, version, state, open, incomplete, rooms, heard, position, updated_at)
+        SELECT which, p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at
         FROM page p WHERE EXISTS (SELECT FROM tailroom.state_generations g WHERE g.generation = which AND g.status = 'building')
         RETURNING tenant, namespace, stream)
     SELECT count(*) OVER (), c.tenant, c.namespace, c.stream INTO seeded, tenant, namespace, stream
@@ -228,8 +236,8 @@ END $$;
 -- those that match, and those that may have matched at the position asof, because
 -- something has happened to them since (their position is behind it then). Empty
 -- arrays and texts, and a null open, do not filter; an empty tenant is every one.
--- It stops before the row with which the states, as stored, would pass max_bytes,
--- but returns at least one.
+-- Of rooms those match all of whose events could be heard in them.
+-- It stops behind the row with which the states come to max_bytes.
 --
 -- Not long ago, what has happened since is looked up in the log. Longer ago that
 -- would be most of the log: then every state is looked at.
@@ -250,7 +258,7 @@ BEGIN
         match := CASE WHEN open THEN 's.open' ELSE 'NOT s.open' END;
     END IF;
     IF cardinality(rooms) > 0 THEN
-        match := match || ' AND s.rooms && $6';
+        match := match || ' AND NOT EXISTS (SELECT FROM unnest(s.heard) h WHERE NOT string_to_array(h, E''\x1f'') && $6)';
     END IF;
     IF prefix <> '' THEN -- a stream has at most 200 characters
         wanted := ' AND X.stream >= $7 AND X.stream <= $7 || repeat(chr(1114111), 200) AND starts_with(X.stream, $7)';
@@ -266,8 +274,8 @@ BEGIN
         IF asof < checkpoint - recent THEN
             source := source || ' AND (s.position > $3 OR ' || match || ') ORDER BY s.stream LIMIT $11';
         ELSIF cardinality(rooms) > 0 AND open IS DISTINCT FROM true THEN
-            source := 'SELECT room.* FROM unnest($6) AS r (room) CROSS JOIN LATERAL ((' || source || ' AND s.first_room = r.room AND '
-                || match || ' ORDER BY s.stream LIMIT $11) UNION ALL (' || source || ' AND cardinality(s.rooms) > 1 AND '
+            source := 'SELECT room.* FROM unnest($6) AS r (room) CROSS JOIN LATERAL ((' || source || ' AND s.room = r.room AND '
+                || match || ' ORDER BY s.stream LIMIT $11) UNION ALL (' || source || ' AND s.room IS NULL AND '
                 || match || ' ORDER BY s.stream LIMIT $11)) room';
         ELSE
             source := source || ' AND ' || match || ' ORDER BY s.stream LIMIT $11';
@@ -279,8 +287,8 @@ BEGIN
         END IF;
         source := 'SELECT hit.* FROM unnest($5) AS n (namespace) CROSS JOIN LATERAL (' || source || ') hit WHERE n.namespace >= $9';
     END IF;
-    RETURN QUERY EXECUTE 'SELECT (p.s).* FROM (SELECT s, sum(pg_column_size(s.state)) OVER (ORDER BY s.tenant, s.namespace, s.stream)'
-        || ' - pg_column_size(s.state) AS before FROM (SELECT DISTINCT tenant, namespace, stream FROM (' || source
+    RETURN QUERY EXECUTE 'SELECT (p.s).* FROM (SELECT s, sum(s.size) OVER (ORDER BY s.tenant, s.namespace, s.stream)'
+        || ' - s.size AS before FROM (SELECT DISTINCT tenant, namespace, stream FROM (' || source
         || ') k ORDER BY tenant, namespace, stream LIMIT $11) k JOIN tailroom.states s ON s.generation = $1'
         || ' AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream) p'
         || ' WHERE p.before < $12 ORDER BY (p.s).tenant, (p.s).namespace, (p.s).stream'

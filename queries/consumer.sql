@@ -3,7 +3,11 @@
 -- name: ConsumerClaim :one
 SELECT outcomes::bigint[] AS outcomes, made::bigint[] AS generations, acked_epochs::bigint[] AS epochs, acked_positions::bigint[] AS positions
 FROM tailroom.consumer_claim(@instance::uuid, @tenants::text[], @names::text[], @subjects::text[], @roles::text[], @follows::text[],
-    @sessions::text[], @known::bigint[], @start_epochs::bigint[], @start_positions::bigint[], @most::bigint);
+    @sessions::text[], @known::bigint[], @deadlines::timestamptz[],
+    @start_epochs::bigint[], @start_positions::bigint[], @most::bigint);
+
+-- name: ConsumerClock :one
+SELECT clock_timestamp()::timestamptz;
 
 -- name: ConsumerFlush :one
 SELECT outdated::bigint[] AS outdated, lost::bigint[] AS lost
@@ -12,13 +16,14 @@ FROM tailroom.consumer_flush(@tenants::text[], @names::text[], @sessions::text[]
 
 -- name: ConsumerList :many
 -- Consumers behind (after_tenant, after_name), with what they have not acknowledged.
--- '' is every tenant, and every subject; rooms are none, or some of which it follows one.
+-- '' is every tenant, every name, and every subject; rooms are none, or some of which it follows one.
 SELECT c.tenant, c.name, c.subject, c.role, c.connected::boolean AS connected, coalesce(c.instance_name, '')::text AS instance,
     c.since::timestamptz AS since, c.epoch, c.position, lag.events::bigint AS lag_events, coalesce(lag.oldest, '0001-01-01 00:00:00Z')::timestamptz AS oldest,
     coalesce(greatest(extract(epoch FROM now() - lag.oldest), 0), 0)::double precision AS lag_seconds
 FROM (
     SELECT s.* FROM tailroom.consumer_states s
-    WHERE (@tenant::text = '' OR s.tenant = @tenant) AND (@subject::text = '' OR s.subject = @subject)
+    WHERE (@tenant::text = '' OR s.tenant = @tenant) AND (@name::text = '' OR s.name = @name)
+        AND (@subject::text = '' OR s.subject = @subject)
         AND (cardinality(@rooms::text[]) = 0 OR EXISTS (SELECT FROM jsonb_each(s.follows) AS f WHERE f.value ?| @rooms::text[]))
         AND (s.tenant, s.name) > (@after_tenant::text, @after_name::text)
         AND (sqlc.narg('connected')::boolean IS NULL OR s.connected = sqlc.narg('connected')::boolean)

@@ -29,25 +29,37 @@ WHERE e.before < sqlc.arg('max_bytes')::bigint ORDER BY e.position;
 
 -- name: StateList :many
 -- The states of some streams, as far as they have one, by the number of the stream.
-SELECT k.number::integer AS number, s.version, s.state, s.open, s.incomplete, s.rooms, s.position, s.updated_at
+SELECT k.number::integer AS number, s.version, s.state, s.open, s.incomplete, s.rooms, s.heard, s.position, s.updated_at
 FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
     unnest(@streams::text[]) AS stream) k
 JOIN tailroom.states s ON s.generation = @generation::bigint AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream;
+
+-- name: StateSizes :many
+-- How large the states of some streams are, 0 where there is none, in the order of
+-- their numbers. Of generation 0 are those of the floor.
+SELECT coalesce(CASE WHEN @generation::bigint = 0
+    THEN (SELECT f.size FROM tailroom.state_floor f
+        WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1)
+    ELSE (SELECT s.size FROM tailroom.states s
+        WHERE s.generation = @generation AND s.tenant = k.tenant AND s.namespace = k.namespace AND s.stream = k.stream)
+    END, 0)::integer AS size
+FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
+    unnest(@streams::text[]) AS stream) k ORDER BY k.number;
 
 -- name: StateBases :many
 -- What some streams' states up to a position can be made from, by the number of the
 -- stream: the last keyframe up to there and below a version, or the state at the
 -- floor. Without either, the beginning of the log.
-SELECT k.number::integer AS number, b.version, b.state, b.open, b.incomplete, b.rooms, b.position, b.updated_at
+SELECT k.number::integer AS number, b.version, b.state, b.open, b.incomplete, b.rooms, b.heard, b.position, b.updated_at
 FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
     unnest(@streams::text[]) AS stream, unnest(@befores::bigint[]) AS before) k
 CROSS JOIN LATERAL (
-    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.position, f.updated_at FROM tailroom.state_keyframes f
+    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at FROM tailroom.state_keyframes f
      WHERE f.generation = @generation::bigint AND f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream
         AND f.version < k.before AND f.position <= @upto
      ORDER BY f.version DESC LIMIT 1)
     UNION ALL
-    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.position, f.updated_at FROM tailroom.state_floor f
+    (SELECT f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at FROM tailroom.state_floor f
      WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream AND f.floor <= (SELECT l.floor FROM tailroom.log l)
      ORDER BY f.floor DESC LIMIT 1)
     ORDER BY version DESC LIMIT 1) b;
@@ -72,7 +84,7 @@ SELECT e.tenant, e.namespace, e.stream::text AS stream, e.version::bigint AS ver
 WHERE e.position = @position AND e.stream IS NOT NULL;
 
 -- name: StatePage :many
-SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.position, p.updated_at
+SELECT p.tenant, p.namespace, p.stream, p.version, p.state, p.open, p.incomplete, p.rooms, p.heard, p.position, p.updated_at, p.size
 FROM tailroom.state_page(@generation, @checkpoint, @asof, @tenant, @namespaces::text[], @rooms::text[], @prefix, sqlc.narg('open'),
     @after_tenant, @after_namespace, @after_stream, sqlc.arg('max_rows'), sqlc.arg('max_bytes')) p;
 
@@ -80,7 +92,7 @@ FROM tailroom.state_page(@generation, @checkpoint, @asof, @tenant, @namespaces::
 SELECT tailroom.state_fold(@generation, @from_epoch, @from_position, @to_epoch, @to_position,
     @forgotten_tenants::text[], @forgotten_namespaces::text[], @forgotten_streams::text[], @forgotten_versions::bigint[],
     @keyframes::boolean[], @tenants::text[], @namespaces::text[], @streams::text[], @versions::bigint[], @datas::jsonb[], @opens::boolean[],
-    @incompletes::boolean[], @rooms::text[], @positions::bigint[], @updated_ats::timestamptz[])::boolean;
+    @incompletes::boolean[], @rooms::text[], @heards::text[], @positions::bigint[], @updated_ats::timestamptz[])::boolean;
 
 -- name: StateBegin :one
 SELECT tailroom.state_begin(@epoch, @position)::bigint;
@@ -118,21 +130,21 @@ UPDATE tailroom.state_floor_progress SET target = @target, position = @position,
 -- name: StateFloorList :many
 -- The states of some streams at the floor, or as far as those of the next floor
 -- are written, by the number of the stream.
-SELECT k.number::integer AS number, f.version, f.state, f.open, f.incomplete, f.rooms, f.position, f.updated_at
+SELECT k.number::integer AS number, f.version, f.state, f.open, f.incomplete, f.rooms, f.heard, f.position, f.updated_at
 FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
     unnest(@streams::text[]) AS stream) k
 CROSS JOIN LATERAL (SELECT * FROM tailroom.state_floor f
     WHERE f.tenant = k.tenant AND f.namespace = k.namespace AND f.stream = k.stream ORDER BY f.floor DESC LIMIT 1) f;
 
 -- name: StateFloorWrite :exec
-INSERT INTO tailroom.state_floor (tenant, namespace, stream, floor, version, state, open, incomplete, rooms, position, updated_at)
-SELECT r.tenant, r.namespace, r.stream, @target, r.version, r.data, r.open, r.incomplete, string_to_array(r.rooms, E'\x1f'), r.position, r.updated_at
+INSERT INTO tailroom.state_floor (tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at)
+SELECT r.tenant, r.namespace, r.stream, @target, r.version, r.data, r.open, r.incomplete, string_to_array(r.rooms, E'\x1f'), string_to_array(r.heard, E'\x1e'), r.position, r.updated_at
 FROM (SELECT unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace, unnest(@streams::text[]) AS stream,
     unnest(@versions::bigint[]) AS version, unnest(@datas::jsonb[]) AS data, unnest(@opens::boolean[]) AS open,
-    unnest(@incompletes::boolean[]) AS incomplete, unnest(@rooms::text[]) AS rooms, unnest(@positions::bigint[]) AS position,
+    unnest(@incompletes::boolean[]) AS incomplete, unnest(@rooms::text[]) AS rooms, unnest(@heards::text[]) AS heard, unnest(@positions::bigint[]) AS position,
     unnest(@updated_ats::timestamptz[]) AS updated_at) r
 ON CONFLICT (tenant, namespace, stream, floor) DO UPDATE SET version = excluded.version, state = excluded.state, open = excluded.open,
-    incomplete = excluded.incomplete, rooms = excluded.rooms, position = excluded.position, updated_at = excluded.updated_at;
+    incomplete = excluded.incomplete, rooms = excluded.rooms, heard = excluded.heard, position = excluded.position, updated_at = excluded.updated_at;
 
 -- name: StateFloorRaise :execrows
 -- Nothing happens when an event was redacted whose old data may be in the states.
@@ -143,12 +155,21 @@ WHERE l.floor < p.target AND p.target = @target AND p.position >= p.target
 -- name: AppendLock :exec
 SELECT pg_advisory_xact_lock(1952541036, 1);
 
--- name: StateFloorPrune :exec
--- The rows that a newer floor's have replaced.
-DELETE FROM tailroom.state_floor o USING tailroom.log l
-WHERE o.floor < l.floor AND EXISTS (SELECT FROM tailroom.state_floor n
-    WHERE n.tenant = o.tenant AND n.namespace = o.namespace AND n.stream = o.stream AND n.floor > o.floor AND n.floor <= l.floor);
+-- name: StateFloorPrune :many
+-- Deletes the rows that the present floor's have replaced, of some streams behind
+-- one, and returns the last of these; nothing when there are no more. The floor is a
+-- range, so that its index gives the order, and not the primary key that has them all.
+WITH page AS MATERIALIZED (SELECT n.tenant, n.namespace, n.stream, n.floor FROM tailroom.state_floor n
+    WHERE n.floor BETWEEN (SELECT l.floor FROM tailroom.log l) AND (SELECT l.floor FROM tailroom.log l)
+        AND (n.tenant, n.namespace, n.stream) > (@tenant::text, @namespace::text, @stream::text)
+    ORDER BY n.floor, n.tenant, n.namespace, n.stream LIMIT sqlc.arg('max_rows')::integer),
+gone AS (DELETE FROM tailroom.state_floor WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM page p CROSS JOIN LATERAL (
+    SELECT o.ctid FROM tailroom.state_floor o
+    WHERE o.tenant = p.tenant AND o.namespace = p.namespace AND o.stream = p.stream AND o.floor < p.floor ORDER BY o.floor LIMIT 100) old)))
+SELECT p.tenant, p.namespace, p.stream FROM page p ORDER BY p.tenant DESC, p.namespace DESC, p.stream DESC LIMIT 1;
 
--- name: StateKeyframePrune :exec
--- The keyframes that nobody goes back to, because the floor is above them.
-DELETE FROM tailroom.state_keyframes k WHERE k.position <= (SELECT l.floor FROM tailroom.log l);
+-- name: StateKeyframePrune :execrows
+-- Deletes some of the keyframes that nobody goes back to, because the floor is
+-- above them.
+DELETE FROM tailroom.state_keyframes WHERE ctid = ANY (ARRAY(SELECT k.ctid FROM tailroom.state_keyframes k
+    WHERE k.position <= (SELECT l.floor FROM tailroom.log l) LIMIT sqlc.arg('max_rows')::integer));

@@ -19,8 +19,13 @@ import (
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
-// maxConsumers is how many consumers or receipts are answered at once.
-const maxConsumers = 1000
+const (
+	// maxConsumers is how many consumers are answered at once. What each has not
+	// acknowledged is counted for the answer.
+	maxConsumers = 100
+	// maxReceipts is how many receipts are.
+	maxReceipts = 1000
+)
 
 // Consumers reads of consumers, and forgets them.
 type Consumers interface {
@@ -51,7 +56,7 @@ func (a *api) consumers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v, size, err := parametersOf(r, "after", "companyId", "connected", "limit")
+	v, size, err := parametersOf(r, maxConsumers, "after", "companyId", "connected", "limit", "name")
 	if err != nil {
 		return err
 	}
@@ -62,6 +67,11 @@ func (a *api) consumers(w http.ResponseWriter, r *http.Request) error {
 			return parameter("after", "after is what next of the page before says")
 		}
 		q.AfterTenant, q.AfterName = tenant, name
+	}
+	if v.Has("name") {
+		if q.Name = v.Get("name"); !event.ValidConsumer(q.Name) {
+			return parameter("name", "a consumer's name is 1 to 100 of A-Z a-z 0-9 . _ : @ / | + -")
+		}
 	}
 	if text := v.Get("connected"); text != "" {
 		if text != "true" && text != "false" {
@@ -120,7 +130,7 @@ func (a *api) receipts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v, size, err := parametersOf(r, "after", "companyId", "limit")
+	v, size, err := parametersOf(r, maxReceipts, "after", "companyId", "limit")
 	if err != nil {
 		return err
 	}
@@ -173,7 +183,7 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 		return problem.New(problem.Forbidden, "only administrators of a whole company, or of all, may do this").
 			With("allowed", []access.Role{access.Admin})
 	}
-	v, _, err := parametersOf(r, "companyId", "reason")
+	v, _, err := parametersOf(r, 0, "companyId", "reason")
 	if err != nil {
 		return err
 	}
@@ -222,8 +232,9 @@ func consumersOf(grant access.Grant) consumer.Scope {
 	return s
 }
 
-// parametersOf reads the query and its limit, and refuses other names than these.
-func parametersOf(r *http.Request, allowed ...string) (url.Values, int, error) {
+// parametersOf reads the query and its limit, which is most at most, and refuses other
+// names than these.
+func parametersOf(r *http.Request, most int, allowed ...string) (url.Values, int, error) {
 	v, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, 0, problem.New(problem.InvalidParameter, "the query cannot be read, or has more than 10,000 parameters")
@@ -235,8 +246,8 @@ func parametersOf(r *http.Request, allowed ...string) (url.Values, int, error) {
 	}
 	size := defaultLimit
 	if text := v.Get("limit"); text != "" {
-		if size, err = strconv.Atoi(text); err != nil || size < 1 || size > maxConsumers {
-			return nil, 0, parameter("limit", "limit is 1 to "+strconv.Itoa(maxConsumers))
+		if size, err = strconv.Atoi(text); err != nil || size < 1 || size > most {
+			return nil, 0, parameter("limit", "limit is 1 to "+strconv.Itoa(most))
 		}
 	}
 	return v, size, nil

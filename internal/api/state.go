@@ -21,6 +21,9 @@ import (
 // the cursor it asks for.
 const statesTimeout = 2 * time.Second
 
+// maxStates is how many states an answer has at most.
+const maxStates = 1000
+
 // States reads the states of streams.
 type States interface {
 	// Page reads states. An *event.Reset means that the log cannot tell what was at
@@ -29,8 +32,8 @@ type States interface {
 	// Await waits until there are states at a cursor, or ctx ends.
 	Await(ctx context.Context, at event.Cursor) error
 	// PositionAt is the last position that was recorded at a time or before it, or
-	// the log's floor.
-	PositionAt(ctx context.Context, at time.Time) (event.Cursor, error)
+	// the log's floor, looked for when it is the company's turn.
+	PositionAt(ctx context.Context, tenant string, at time.Time) (event.Cursor, error)
 }
 
 var stateParameters = []string{"after", "asOf", "companyId", "limit", "namespace", "open", "room", "stream"}
@@ -89,7 +92,7 @@ func (a *api) stateQuery(ctx context.Context, grant access.Grant, v url.Values) 
 	if q.Rooms, err = a.rooms(grant, v); err != nil {
 		return q, err
 	}
-	if err := limitParameter(v, maxLimit, &q.Limit); err != nil {
+	if err := limitParameter(v, maxStates, &q.Limit); err != nil {
 		return q, err
 	}
 	switch v.Get("open") {
@@ -105,13 +108,13 @@ func (a *api) stateQuery(ctx context.Context, grant access.Grant, v url.Values) 
 		return q, err
 	}
 	if asOf := v.Get("asOf"); asOf != "" {
-		q.At, err = a.asOf(ctx, asOf)
+		q.At, err = a.asOf(ctx, grant.Tenant, asOf)
 	}
 	return q, err
 }
 
 // asOf reads a cursor or a time.
-func (a *api) asOf(ctx context.Context, text string) (*event.Cursor, error) {
+func (a *api) asOf(ctx context.Context, tenant, text string) (*event.Cursor, error) {
 	if start, err := event.ParseStart(text); err == nil {
 		if start.Origin == event.At {
 			return &start.Cursor, nil
@@ -127,7 +130,7 @@ func (a *api) asOf(ctx context.Context, text string) (*event.Cursor, error) {
 		return nil, parameter("asOf", "asOf is a cursor, {epoch}-{position}, or an RFC 3339 time, such as 2026-01-31T18:30:00Z").
 			With("allowed", []string{"{epoch}-{position}", "earliest", "now", "RFC 3339 time"})
 	}
-	cursor, err := a.States.PositionAt(ctx, at)
+	cursor, err := a.States.PositionAt(ctx, tenant, at)
 	if err != nil {
 		slog.WarnContext(ctx, "a time could not be found in the log", "component", "api", "error", err)
 		return nil, problem.New(problem.Unavailable, "the log cannot be read at present").RetryAfter(time.Second)

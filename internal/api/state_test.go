@@ -121,7 +121,7 @@ func TestState(t *testing.T) {
 		code   string
 	}{
 		"rooms=branch:b1": {400, "invalid_parameter"}, "open=yes": {400, "invalid_parameter"}, "limit=0": {400, "invalid_parameter"},
-		"limit=10001": {400, "invalid_parameter"}, "after=x": {400, "invalid_parameter"}, "after=1-1": {400, "invalid_parameter"},
+		"limit=1001": {400, "invalid_parameter"}, "after=x": {400, "invalid_parameter"}, "after=1-1": {400, "invalid_parameter"},
 		"asOf=yesterday": {400, "invalid_parameter"}, "stream=%00": {400, "invalid_parameter"}, "room=table:1": {422, "invalid_room"},
 		"namespace=/none": {422, "unknown_namespace"}, "namespace=/system": {422, "unknown_namespace"},
 		"asOf=1-999": {410, "cursor_diverged"}, "asOf=7-1": {410, "cursor_diverged"}, "room=branch:b2": {403, "forbidden"}, "a=%zz": {400, "invalid_parameter"},
@@ -130,6 +130,23 @@ func TestState(t *testing.T) {
 	}
 	requireProblem(t, i[0].Get(t, "/v1/state", ""), 401, "unauthenticated")
 	requireProblem(t, i[0].Get(t, "/v1/state", apptest.Token(t, access.Service, "*")), 400, "invalid_parameter")
+}
+
+// A branch that writes into the stream of another gets nothing of it.
+func TestState_StreamOfAnotherBranch(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	company, own, other := apptest.Token(t, access.Web, "c1"), apptest.Token(t, access.Web, "c1", "b1"), apptest.Token(t, access.Web, "c1", "b2")
+	i.Publish(t, apptest.Token(t, access.Service, "c1"), order("7", "b1", `,"customerName":"Ada Example"`))
+	last := i.Publish(t, other,
+		`{"namespace":"/orders","type":"orderStatusUpdate","stream":"order:7","data":{"orderId":"7","branchId":"b2","status":"accepted"}}`)[0]
+	settled(t, i, company, last.Cursor)
+	require.Empty(t, states(t, i, other, "").States)
+	require.Empty(t, states(t, i, other, "room=branch:b2").States)
+	require.Empty(t, states(t, i, own, "").States, "it cannot read the second event")
+	require.Len(t, states(t, i, company, "").States, 1)
+	require.Len(t, states(t, i, own, "asOf=1-1").States, 1)
+	require.Empty(t, states(t, i, other, "asOf=1-1").States)
 }
 
 // All pages are true at one cursor, whatever is written between them.

@@ -3,6 +3,7 @@ package apptest
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -52,8 +53,8 @@ func (i *Instance) Consumers(t testing.TB, token, query string) []Consumer {
 func (i *Instance) AwaitConsumer(t testing.TB, token, name string, wanted func(Consumer) bool) (found Consumer) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		for _, c := range i.Consumers(t, token, "limit=1000") {
-			if c.Name == name && wanted(c) {
+		for _, c := range i.Consumers(t, token, "name="+url.QueryEscape(name)) {
+			if wanted(c) {
 				found = c
 				return true
 			}

@@ -246,17 +246,20 @@ func TestFairness_LatencyBesideABacklog(t *testing.T) {
 	}
 	publish() // the first one prepares the statement
 	proxy.Delay(300 * time.Millisecond)
-	worst := func() time.Duration {
+	// Whoever waits for the backlog does so each time; what takes long once is the
+	// machine's doing.
+	typical := func() time.Duration {
 		took := make([]time.Duration, 5)
 		for i := range took {
 			took[i] = publish()
 		}
-		return slices.Max(took)
+		slices.Sort(took)
+		return took[len(took)/2]
 	}
-	alone := worst()
+	alone := typical()
 	stop := startFlood(t, instance.URL, apptest.Token(t, access.Service, "loud"), 15, 10, 0)
 	awaitMetric(t, instance, "tailroom_append_waiting", 2500)
-	beside := worst()
+	beside := typical()
 	require.Greater(t, instance.Metric(t, "tailroom_append_waiting"), 1500.0, "there was a backlog all the time")
 	proxy.Delay(0)
 	stop()

@@ -50,8 +50,13 @@ func (c *claim) Ack(cursor, newest event.Cursor) {
 	c.acked = cursor
 }
 
-// Follow notes what the session follows from now on.
+// Follow notes what the session follows from now on. One that follows nothing any
+// more only pauses, as clients do whose handlers are behind: the consumer still lags
+// behind what it followed, and events have receipts.
 func (c *claim) Follow(topics []event.Topic) {
+	if len(topics) == 0 {
+		return
+	}
 	follows := encode(topics)
 	c.desk.mu.Lock()
 	defer c.desk.mu.Unlock()

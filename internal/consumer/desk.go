@@ -52,10 +52,14 @@ type pending struct {
 
 	begin   *event.Cursor // nil: now, if the consumer is new
 	done    chan error    // capacity 1; nil: nobody waits, the session is live already
+	until   time.Time     // until when it is waited for; zero: as long as a batch may take
 	subject string
 	role    string
 	gone    bool // nobody waits any more; under the desk's lock
 }
+
+// idle reports whether the claim is not to be made any more. It is for who holds mu.
+func (p *pending) idle() bool { return p.gone || p.over }
 
 // New returns a Desk of an instance, which has this id for one life.
 func New(pool db.DBTX, incarnation uuid.UUID, reg prometheus.Registerer) *Desk {
@@ -80,6 +84,7 @@ func (d *Desk) Claim(
 		claim: &claim{key: key{grant.Tenant, name}, session: s, follows: encode(topics), desk: d},
 		begin: start, done: make(chan error, 1), subject: grant.Subject, role: string(grant.Role),
 	}
+	p.until, _ = ctx.Deadline()
 	d.mu.Lock()
 	d.waiting = append(d.waiting, p)
 	d.mu.Unlock()
@@ -194,7 +199,7 @@ func (d *Desk) takeWaiting() (batch []*pending, more bool) {
 	var left []*pending
 	for _, p := range d.waiting {
 		switch {
-		case p.gone, p.over:
+		case p.idle():
 		case len(batch) == maxBatch || taken[p.key]:
 			left = append(left, p)
 		default:
@@ -211,11 +216,7 @@ func (d *Desk) refuse(batch []*pending) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, p := range batch {
-		if p.done == nil { // its session lives, and is looked after by the next flush
-			continue
-		}
-		d.metrics.claims.WithLabelValues(failed).Inc()
-		p.done <- unavailable()
+		d.failed(p)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -80,7 +81,9 @@ func (m *model) lose(t *rapid.T) {
 		claim: &claim{key: key{"c1", name}, session: s, follows: encode(nil), desk: d},
 		begin: &event.Cursor{Epoch: 1}, done: make(chan error, 1), subject: "s", role: "service",
 	}}
-	_, err = d.sql.ConsumerClaim(context.Background(), m.pool, d.claimParams(batch))
+	far := time.Now().Add(time.Hour)
+	_, params := d.claimParams(batch, far, far, far)
+	_, err = d.sql.ConsumerClaim(context.Background(), m.pool, params)
 	require.NoError(t, err)
 	d.mu.Lock()
 	defer d.mu.Unlock()

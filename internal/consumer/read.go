@@ -11,8 +11,12 @@ import (
 	"github.com/tailroom/tailroom/internal/eventlog"
 )
 
-// MaxLag is how far the events behind a consumer are counted.
-const MaxLag = 10_000
+const (
+	// MaxLag is how far the events behind one consumer are counted.
+	MaxLag = 10_000
+	// MaxLagInList is how far those behind each of several are.
+	MaxLagInList = 1000
+)
 
 var (
 	// ErrNotFound is returned for a consumer that there is not.
@@ -32,6 +36,7 @@ type Scope struct {
 type Query struct {
 	Scope
 
+	Name                   string // "" is every one
 	Connected              *bool  // nil is both
 	AfterTenant, AfterName string // behind this one
 	Limit                  int
@@ -45,8 +50,8 @@ type State struct {
 	Instance  string    // where; "" when it is not connected
 	Since     time.Time // since when it is, or is not
 	Cursor    event.Cursor
-	// Lag is how many events it follows come behind the cursor, MaxLag at most
-	// (if it is more, LagMore), since Oldest was recorded, LagTime ago.
+	// Lag is how many events it follows come behind the cursor, MaxLag at most, or
+	// MaxLagInList (if it is more, LagMore), since Oldest was recorded, LagTime ago.
 	Lag     int64
 	LagMore bool
 	Oldest  time.Time
@@ -73,13 +78,17 @@ type Reader struct {
 // NewReader returns a Reader that shares the log's connections.
 func NewReader(log *eventlog.Log) *Reader { return &Reader{log: log, sql: db.New()} }
 
-// List returns consumers.
+// List returns consumers. The lag of one that is named is counted up to MaxLag.
 func (r *Reader) List(ctx context.Context, q Query) ([]State, error) {
+	most := int64(MaxLagInList)
+	if q.Tenant != "" && q.Name != "" {
+		most = MaxLag
+	}
 	var rows []db.ConsumerListRow
 	err := r.log.Share(ctx, q.Tenant, func(conn db.DBTX) (err error) {
 		rows, err = r.sql.ConsumerList(ctx, conn, db.ConsumerListParams{
-			Tenant: q.Tenant, Subject: q.Subject, Rooms: orEverything(q.Rooms), AfterTenant: q.AfterTenant, AfterName: q.AfterName,
-			Connected: q.Connected, MaxRows: int32(q.Limit), MaxLag: MaxLag + 1,
+			Tenant: q.Tenant, Name: q.Name, Subject: q.Subject, Rooms: orEverything(q.Rooms), AfterTenant: q.AfterTenant,
+			AfterName: q.AfterName, Connected: q.Connected, MaxRows: int32(q.Limit), MaxLag: most + 1,
 		})
 		return err
 	})
@@ -93,7 +102,7 @@ func (r *Reader) List(ctx context.Context, q Query) ([]State, error) {
 			Tenant: row.Tenant, Name: row.Name, Subject: row.Subject, Role: row.Role,
 			Connected: row.Connected, Instance: row.Instance, Since: row.Since,
 			Cursor: event.Cursor{Epoch: row.Epoch, Position: row.Position},
-			Lag:    min(row.LagEvents, MaxLag), LagMore: row.LagEvents > MaxLag, Oldest: row.Oldest,
+			Lag:    min(row.LagEvents, most), LagMore: row.LagEvents > most, Oldest: row.Oldest,
 			LagTime: time.Duration(row.LagSeconds * float64(time.Second)),
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,6 +110,28 @@ func TestReceipts(t *testing.T) {
 	require.Equal(t, "unauthenticated", i.Get(t, path, "").Code())
 }
 
+// What a consumer has not acknowledged is counted so far, and for one that is named
+// farther.
+func TestConsumers_LagIsMore(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	service, agent := apptest.Token(t, access.Service, "c1"), tokenOf(t, "agent", access.DesktopApp, "c1", "b1")
+	s, _ := i.Consume(t, agent, "k", orders)
+	s.Until(t, "live")
+	event := `{"namespace":"/orders","type":"newOrder","data":{"orderId":"1","branchId":"b1"}}`
+	for _, n := range []int{500, 500, 1} {
+		i.Publish(t, service, "["+strings.TrimSuffix(strings.Repeat(event+",", n), ",")+"]")
+	}
+	of := func(token, query string) []any {
+		list := i.Consumers(t, token, query)
+		require.Len(t, list, 1)
+		return []any{list[0].LagEvents, list[0].LagIsMore}
+	}
+	require.Equal(t, []any{int64(1000), true}, of(service, ""))
+	require.Equal(t, []any{int64(1001), false}, of(service, "name=k"))
+	require.Equal(t, []any{int64(1000), true}, of(apptest.Token(t, access.Admin, "*"), "name=k"), "there may be one in every company")
+}
+
 // Who sees which consumers, page by page.
 func TestConsumers_List(t *testing.T) {
 	t.Parallel()
@@ -140,6 +163,8 @@ func TestConsumers_List(t *testing.T) {
 	require.Equal(t, []string{"b"}, names(agent2, ""))
 	require.Equal(t, []string{"z"}, names(apptest.Token(t, access.Analyst, "c2"), ""))
 	require.Equal(t, []string{"c"}, names(admin, "connected=false"))
+	require.Equal(t, []string{"d:/orders"}, names(admin, "name=d:%2Forders"))
+	require.Empty(t, names(agent2, "name=a"))
 	require.Equal(t, []string{"a", "b", "d:/orders", "z"}, names(admin, "connected=true"))
 	require.Equal(t, "node", i.Consumers(t, agent2, "")[0].Instance)
 
@@ -162,7 +187,7 @@ func TestConsumers_List(t *testing.T) {
 	}
 	require.Equal(t, []string{"c1 a", "c1 b", "c1 c", "c1 d:/orders", "c2 z"}, pages)
 
-	for _, query := range []string{"after=x", "after=c1/ä", "limit=0", "limit=1001", "connected=1", "name=a", "after=%zz"} {
+	for _, query := range []string{"after=x", "after=c1/ä", "limit=0", "limit=101", "connected=1", "name=", "name=ä", "subject=one", "after=%zz"} {
 		require.Equal(t, "invalid_parameter", i.Get(t, "/v1/consumers?"+query, admin).Code(), query)
 	}
 	require.Equal(t, "invalid_parameter", i.Get(t, "/v1/consumers", apptest.Token(t, access.Service, "*")).Code())
@@ -210,6 +235,11 @@ func TestConsumers_Lag(t *testing.T) {
 	c := i.AwaitConsumer(t, service, "company", func(c apptest.Consumer) bool { return c.LagIsMore })
 	require.Equal(t, int64(10_000), c.LagEvents)
 	require.Equal(t, int64(3), i.AwaitConsumer(t, service, "branches", func(apptest.Consumer) bool { return true }).LagEvents)
+
+	// Nothing at all is a pause: it still lags behind what it followed.
+	one.Send(t, `{"type":"unsubscribe","ref":3,"unsubscribe":[{"namespace":"/orders"},{"namespace":"/printing-ws"}]}`)
+	one.Ack(t, "1-1")
+	require.Positive(t, i.AwaitConsumer(t, service, "branches", acked("1-1")).LagEvents)
 }
 
 // Administrators forget a consumer that is gone for good. Its name is free then.

@@ -121,20 +121,29 @@ func (d *Desk) remake(c *claim) {
 // The outcomes of a claim: as the database says, and as the metrics name them.
 const (
 	claimed = iota
-	othersName
+	taken
 	noRoom
+	tooLate
 )
 
 // enter makes a batch of claims and answers those who wait for them. On an error
-// nobody is answered.
+// nobody is answered. A claim whose client has given up must not be made late, when
+// that has come to another instance: it would end the session there.
 func (d *Desk) enter(ctx context.Context, batch []*pending) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	slices.SortFunc(batch, func(a, b *pending) int { return a.compare(b.key) })
-	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	deadline := time.Now().Add(claimTimeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	params := d.claimParams(batch)
+	read, err := d.sql.ConsumerClock(ctx, d.pool)
+	if err != nil {
+		return err
+	}
+	batch, params := d.claimParams(batch, deadline, read, time.Now())
+	if len(batch) == 0 {
+		return nil
+	}
 	row, err := d.sql.ConsumerClaim(ctx, d.pool, params)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -148,23 +157,40 @@ func (d *Desk) enter(ctx context.Context, batch []*pending) error {
 		switch row.Outcomes[i] {
 		case claimed:
 			d.made(p, row.Generations[i], event.Cursor{Epoch: row.Epochs[i], Position: row.Positions[i]}, params.Follows[i])
-		case othersName:
+		case taken:
 			d.denied(p, forbidden, problem.New(problem.Forbidden,
 				"the consumer "+p.name+" belongs to another subject: choose another name"))
 		case noRoom:
 			d.denied(p, full, problem.New(problem.TooLarge,
 				"the company has as many consumers as it may have: erase those that are not used any more").
 				With("limit", MaxPerCompany))
+		case tooLate:
+			d.failed(p)
 		}
 	}
 	return nil
 }
 
-func (d *Desk) claimParams(batch []*pending) db.ConsumerClaimParams {
+// claimParams returns those of a batch that are still to be claimed, in the order in
+// which rows are locked, and how: until the deadline at most, by the clock of the
+// database, which was read before it was at here.
+func (d *Desk) claimParams(all []*pending, deadline, read, at time.Time) ([]*pending, db.ConsumerClaimParams) {
+	var batch []*pending
 	params := db.ConsumerClaimParams{Instance: d.instance, Most: MaxPerCompany}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, p := range all {
+		if !p.idle() {
+			batch = append(batch, p)
+		}
+	}
+	slices.SortFunc(batch, func(a, b *pending) int { return a.compare(b.key) })
 	for _, p := range batch {
+		until := deadline
+		if !p.until.IsZero() && p.until.Before(deadline) {
+			until = p.until
+		}
+		params.Deadlines = append(params.Deadlines, read.Add(until.Sub(at)))
 		begin := event.Cursor{Position: -1}
 		if p.begin != nil {
 			begin = *p.begin
@@ -175,7 +201,7 @@ func (d *Desk) claimParams(batch []*pending) db.ConsumerClaimParams {
 		params.Known = append(params.Known, p.generation)
 		params.StartEpochs, params.StartPositions = append(params.StartEpochs, begin.Epoch), append(params.StartPositions, begin.Position)
 	}
-	return params
+	return batch, params
 }
 
 // made takes note of a claim that was made. It is for who holds mu.
@@ -205,6 +231,17 @@ func (d *Desk) denied(p *pending, outcome string, why *problem.Error) {
 	}
 	d.metrics.claims.WithLabelValues(outcome).Inc()
 	p.done <- why
+}
+
+// failed answers a claim of which it is not known whether it was made, or that came too
+// late. That of a session that lives is looked after by the next flush. It is for who
+// holds mu.
+func (d *Desk) failed(p *pending) {
+	if p.done == nil {
+		return
+	}
+	d.metrics.claims.WithLabelValues(failed).Inc()
+	p.done <- unavailable()
 }
 
 // disown sees to it that claims that may have been made, and that nobody holds, do

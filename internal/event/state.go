@@ -27,6 +27,9 @@ type State struct {
 	UpdatedAt time.Time
 	// Rooms are the last event's: a stream is where that was addressed.
 	Rooms []string
+	// Heard are the rooms of all its events, as package state keeps them: who could
+	// hear every event may see the state.
+	Heard []string
 	Open  bool // no event has closed it; what is closed stays so
 	// Incomplete says that the data of some event are not in Data, because they
 	// would have made it too large.
@@ -67,7 +70,7 @@ func (s *State) AppendJSON(b []byte) []byte {
 type StateQuery struct {
 	Tenant     string   // "" is every company
 	Namespaces []string // at least one, each once
-	Rooms      []string // a state in any of them
+	Rooms      []string // states of whose events each was addressed to one of them
 	Prefix     string   // of the stream's name
 	Open       *bool
 	After      StateKey // behind this one, in the order of Compare

@@ -68,9 +68,9 @@ type Ticket struct {
 
 // Submit puts a group of events, which is appended whole or not at all, into
 // the queue. The drafts must be valid for the catalogue and PostgreSQL, with
-// distinct ids, none that may answer what another may or a request before it, and are the Appender's from then on. Groups of one source (any
-// comparable value; nil is none) are appended in the order they were submitted.
-// The error is ErrOverloaded when too much waits already.
+// distinct ids, none that may answer what another may or a request before it, and
+// are the Appender's from then on. Groups of one source (any comparable value; nil
+// is none) are appended in the order they were submitted. The error is ErrOverloaded when too much waits already.
 func (a *Appender) Submit(source any, drafts []event.Draft) (*Ticket, error) {
 	g := &pending{source: source, drafts: drafts, deadline: time.Now().Add(a.Timeout), verdict: make(chan verdict, 1)}
 	for i := range drafts {

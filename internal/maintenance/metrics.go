@@ -35,7 +35,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tailroom_maintenance_failures_total", Help: "Duties of the maintenance that failed and were tried again.",
 		}, []string{"duty"}),
 	}
-	for _, duty := range []string{dutyPartitions, dutyIDs, dutyRevocations, dutyFigures, dutySeal, dutyRetention, dutyConsumers, dutyRequests} {
+	for _, duty := range []string{
+		dutyPartitions, dutyIDs, dutyRevocations, dutyFigures, dutySeal, dutyRetention, dutyConsumers, dutyRequests,
+	} {
 		m.failures.WithLabelValues(duty)
 	}
 	return m

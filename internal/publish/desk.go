@@ -374,7 +374,8 @@ func explain(err error, drafts []event.Draft) error {
 	}
 	if full, ok := errors.AsType[*eventlog.CrowdedError](err); ok {
 		p := problem.New(problem.TooLarge, fmt.Sprintf("%d requests with this correlation id are open, and no more may be: "+
-			"one answer answers them all, another request needs a correlation id of its own", eventlog.MaxOpen)).With("limit", eventlog.MaxOpen)
+			"one answer answers them all, another request needs a correlation id of its own", eventlog.MaxOpen)).
+			With("limit", eventlog.MaxOpen)
 		if len(drafts) > 1 {
 			p = p.With("index", full.Index)
 		}

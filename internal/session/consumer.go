@@ -31,7 +31,7 @@ type Claim interface {
 	// Ack notes that everything up to c is done with. Less than before changes
 	// nothing. Newest is the last event that was sent.
 	Ack(c, newest event.Cursor)
-	// Follow notes what the session follows from now on.
+	// Follow notes what the session follows from now on; nothing is a pause.
 	Follow(topics []event.Topic)
 	// Release gives the claim up.
 	Release()

@@ -12,12 +12,14 @@
 // # As of a cursor
 //
 // A row is a stream's newest state. What it was at an earlier cursor is folded again,
-// from the last keyframe before or the state at the floor, and at most 63 events. A
+// from the last keyframe before or the state at the floor, and at most 63 events, or
+// 255 where the state is large. A
 // Reader's pages, read at any time, are therefore true at whatever cursor is asked
 // for, as long as the log goes back to it, and no transaction outlives a page.
 //
 //	patch.go       the merge
 //	fold.go        an event onto a state; what is too large
+//	heard.go       who could read all of its events
 //	log.go         where the states stand; what a stream was at a position
 //	step.go        a stretch of the log onto a generation; redactions
 //	write.go       states as SQL takes them

@@ -11,6 +11,9 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
+// pruneRows is how much of what a floor has replaced is deleted at once.
+const pruneRows = 2000
+
 // RaiseFloor writes the states at a new floor of the log, and raises the floor to it
 // at the same moment, so that no state loses what retention drops. The states are
 // folded from those at the present floor and the events that are about to go, step
@@ -33,6 +36,9 @@ func (closes Closes) RaiseFloor(ctx context.Context, conn *pgx.Conn, floor int64
 	if floor <= p.Floor {
 		return nil
 	}
+	if err := prune(ctx, conn); err != nil { // an earlier try was interrupted before, or in the middle of it
+		return fmt.Errorf("forgetting what the present floor has replaced: %w", err)
+	}
 	if p.Target != floor || p.Position < p.Floor {
 		p.Target, p.Position, p.Redacted = floor, p.Floor, p.NewestRedaction
 		if err := beginFloor(ctx, conn, db.StateFloorBeginParams{Target: floor, Position: p.Position, Redacted: p.Redacted}); err != nil {
@@ -47,10 +53,32 @@ func (closes Closes) RaiseFloor(ctx context.Context, conn *pgx.Conn, floor int64
 	if err := swapFloor(ctx, conn, floor); err != nil {
 		return err
 	}
-	if err := errors.Join(sql.StateFloorPrune(ctx, conn), sql.StateKeyframePrune(ctx, conn)); err != nil {
+	if err := prune(ctx, conn); err != nil {
 		return fmt.Errorf("the floor is raised; forgetting what it has replaced: %w", err)
 	}
 	return nil
+}
+
+// prune deletes, in pages, what the present floor has replaced: of the streams alone
+// that it has written.
+func prune(ctx context.Context, conn *pgx.Conn) error {
+	sql := db.New()
+	params := db.StateFloorPruneParams{MaxRows: pruneRows}
+	for {
+		last, err := sql.StateFloorPrune(ctx, conn, params)
+		if err != nil {
+			return err
+		}
+		if len(last) == 0 {
+			break
+		}
+		params.Tenant, params.Namespace, params.Stream = last[0].Tenant, last[0].Namespace, last[0].Stream
+	}
+	for {
+		if gone, err := sql.StateKeyframePrune(ctx, conn, pruneRows); err != nil || gone == 0 {
+			return err
+		}
+	}
 }
 
 // beginFloor begins the states of a new floor, without what an earlier try has left
@@ -65,7 +93,7 @@ func beginFloor(ctx context.Context, conn *pgx.Conn, p db.StateFloorBeginParams)
 // advanceFloor folds some more events onto the states of the next floor, and
 // returns how far that is.
 func (closes Closes) advanceFloor(ctx context.Context, conn *pgx.Conn, after, floor, redacted int64) (int64, error) {
-	s, err := readStretch(ctx, conn, after, floor)
+	s, err := readStretch(ctx, conn, floorStates, after, floor, stepEvents)
 	if err != nil {
 		return after, err
 	}

@@ -9,10 +9,13 @@ import (
 const (
 	// maxState is the size of a state, in bytes of compact JSON. What an event would
 	// add beyond is left out, and the state says so: it is incomplete.
-	maxState = 1 << 20
+	maxState = 256 << 10
 	// keyframeEvery is how many versions lie between two keyframes of a stream, and
-	// so how many events are read at most to say what it was at some cursor.
+	// so how many events are read at most to say what it was at some cursor. Of a
+	// large state it is largeEvery: keyframes are to cost 1 KiB for an event at most.
 	keyframeEvery = 64
+	largeEvery    = 256
+	largeState    = 64 << 10
 )
 
 // Closes reports whether an event of a type, with these data, closes its stream.
@@ -45,7 +48,13 @@ func (closes Closes) fold(s *event.State, f fact) {
 		s.Incomplete = true
 	}
 	s.Version, s.Position, s.UpdatedAt, s.Rooms = f.version, f.position, f.recordedAt, f.rooms
+	s.Heard = hear(s.Heard, f.rooms)
 	s.Open = s.Open && !closes(s.Namespace, f.name, f.data)
 }
 
-func isKeyframe(s *event.State) bool { return s.Version%keyframeEvery == 0 }
+func isKeyframe(s *event.State) bool {
+	if len(s.Data) > largeState {
+		return s.Version%largeEvery == 0
+	}
+	return s.Version%keyframeEvery == 0
+}

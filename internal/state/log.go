@@ -97,7 +97,7 @@ type stored db.StateListRow
 
 func (s stored) state(key event.StateKey) event.State {
 	return event.State{
-		StateKey: key, Version: s.Version, Position: s.Position, UpdatedAt: s.UpdatedAt, Rooms: s.Rooms, Open: s.Open,
+		StateKey: key, Version: s.Version, Position: s.Position, UpdatedAt: s.UpdatedAt, Rooms: s.Rooms, Heard: s.Heard, Open: s.Open,
 		Incomplete: s.Incomplete, Data: event.Compact(s.State),
 	}
 }

@@ -56,6 +56,7 @@ type Projection struct {
 	metrics *metrics
 	wake    chan struct{} // capacity 1: the log may have grown
 	said    string        // why there is no connection; for Run alone
+	portion int           // how many events a step folds at most: fewer after a failure; for Run alone
 }
 
 // NewProjection returns a Projection. Run must be running for anything to be folded.
@@ -66,6 +67,7 @@ func NewProjection(c ProjectionConfig) (*Projection, error) {
 	}
 	return &Projection{
 		ProjectionConfig: c, config: config, sql: db.New(), metrics: newMetrics(c.Metrics), wake: make(chan struct{}, 1),
+		portion: stepEvents,
 	}, nil
 }
 
@@ -180,6 +182,20 @@ func (p *Projection) measure(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
+// tidy looks how far behind the states are, and removes some of what is left of old
+// ones, whatever else there is to do.
+func (p *Projection) tidy(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if err := p.measure(ctx, conn); err != nil {
+		return err
+	}
+	if _, err := p.sql.StateRemove(ctx, conn, removeRows); err != nil {
+		return fmt.Errorf("removing what is left of old states: %w", err)
+	}
+	return nil
+}
+
 // lead folds until the connection breaks or ctx ends.
 func (p *Projection) lead(ctx context.Context, conn *pgx.Conn) error {
 	said, measured := "", time.Time{}
@@ -187,7 +203,7 @@ func (p *Projection) lead(ctx context.Context, conn *pgx.Conn) error {
 		folded, err := p.pass(ctx, conn)
 		if err == nil && time.Since(measured) >= candidacyPeriod {
 			measured = time.Now()
-			err = p.measure(ctx, conn)
+			err = p.tidy(ctx, conn)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -233,19 +249,16 @@ func (p *Projection) pass(ctx context.Context, conn *pgx.Conn) (int, error) {
 	}
 	stepCtx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	_, folded, err := p.Closes.step(stepCtx, conn, h.generation, h.checkpoint, whole)
+	_, folded, err := p.Closes.step(stepCtx, conn, h.generation, h.checkpoint, p.portion)
 	switch {
 	case errors.Is(err, errFenced), errors.Is(err, errFloor): // look again
 		return stepEvents, nil
-	case err != nil:
+	case err != nil: // it may have been too much
+		p.portion = max(p.portion/4, 1)
 		return 0, err
 	}
+	p.portion = min(2*p.portion, stepEvents)
 	p.metrics.folded.Add(float64(folded))
-	if folded == 0 {
-		if _, err := p.sql.StateRemove(stepCtx, conn, removeRows); err != nil {
-			return 0, fmt.Errorf("removing what is left of old states: %w", err)
-		}
-	}
 	return folded, nil
 }
 

@@ -17,12 +17,11 @@ import (
 )
 
 const (
-	// pageBytes bounds the states of a page, as stored, unless one is larger.
+	// pageBytes is what the states of a page come to: it ends with the one with which
+	// they have so much.
 	pageBytes = 1 << 20
-	// textShare is how many times smaller than as stored a state can be as text.
-	textShare = 16
 	// refolds is how many states of a page are made of the log at once.
-	refolds = 50
+	refolds = 16
 	// awaitPeriod is how often it is looked how far the states have come, while
 	// somebody waits for that.
 	awaitPeriod = 20 * time.Millisecond
@@ -96,16 +95,16 @@ func (r *Reader) page(ctx context.Context, tx pgx.Tx, h *head, q event.StateQuer
 		row := &rows[i]
 		key := event.StateKey{Tenant: row.Tenant, Namespace: row.Namespace, Stream: row.Stream}
 		page.Last = key
-		size += len(row.State)
+		size += int(row.Size)
 		if row.Position > at.Position {
 			stale, list = append(stale, i), append(list, key)
 		}
 		page.States = append(page.States, stored{
-			Version: row.Version, State: row.State, Open: row.Open, Incomplete: row.Incomplete, Rooms: row.Rooms,
+			Version: row.Version, State: row.State, Open: row.Open, Incomplete: row.Incomplete, Rooms: row.Rooms, Heard: row.Heard,
 			Position: row.Position, UpdatedAt: row.UpdatedAt,
 		}.state(key))
 	}
-	if !page.More && size > pageBytes/textShare { // it may have been cut for its size
+	if !page.More && size >= pageBytes { // it may have been cut for its size
 		params.AfterTenant, params.AfterNamespace, params.AfterStream = page.Last.Tenant, page.Last.Namespace, page.Last.Stream
 		params.MaxRows = 1
 		next, err := db.New().StatePage(ctx, tx, params)
@@ -123,16 +122,32 @@ func (r *Reader) page(ctx context.Context, tx pgx.Tx, h *head, q event.StateQuer
 		for i := range then {
 			page.States[stale[i]] = then[i]
 		}
+		if cut(&page, stale[len(then)-1]+1) {
+			break
+		}
 		stale = stale[len(then):]
 	}
 	page.States = slices.DeleteFunc(page.States, func(s event.State) bool { return !matches(&s, q) })
 	return page, nil
 }
 
+// cut ends a page with the state with which it has pageBytes, if that is among the
+// first n, which are what they are to be.
+func cut(page *event.StatePage, n int) bool {
+	size := 0
+	for i := range page.States[:n] {
+		if size += len(page.States[i].Data); size >= pageBytes && i+1 < len(page.States) {
+			page.States, page.Last, page.More = page.States[:i+1], page.States[i].StateKey, true
+			return true
+		}
+	}
+	return false
+}
+
 // matches judges what was made of the log: it was something else then.
 func matches(s *event.State, q event.StateQuery) bool {
-	inRoom := len(q.Rooms) == 0 || slices.ContainsFunc(s.Rooms, func(room string) bool { return slices.Contains(q.Rooms, room) })
-	return s.Version > 0 && inRoom && (q.Open == nil || *q.Open == s.Open) && strings.HasPrefix(s.Stream, q.Prefix)
+	heard := len(q.Rooms) == 0 || hears(q.Rooms, s.Heard)
+	return s.Version > 0 && heard && (q.Open == nil || *q.Open == s.Open) && strings.HasPrefix(s.Stream, q.Prefix)
 }
 
 // Checkpoint is the newest cursor that there are states at. The error is ErrBehind
@@ -166,15 +181,20 @@ func (r *Reader) Await(ctx context.Context, at event.Cursor) error {
 	}
 }
 
-// PositionAt is the last position that was recorded at a time or before it. It is
-// the log's floor when that is older than all there is.
-func (r *Reader) PositionAt(ctx context.Context, at time.Time) (event.Cursor, error) {
-	position, err := db.New().StatePositionAt(ctx, r.Pool, at)
-	if err != nil {
-		return event.Cursor{}, fmt.Errorf("looking for the time in the log: %w", err)
-	}
-	h, err := readHead(ctx, r.Pool)
-	return h.epochs.At(position), err
+// PositionAt is the last position that was recorded at a time or before it, looked
+// for when it is the company's turn. It is the log's floor when that is older than
+// all there is.
+func (r *Reader) PositionAt(ctx context.Context, tenant string, at time.Time) (cursor event.Cursor, err error) {
+	err = r.Turn(ctx, tenant, func() error {
+		position, err := db.New().StatePositionAt(ctx, r.Pool, at)
+		if err != nil {
+			return fmt.Errorf("looking for the time in the log: %w", err)
+		}
+		h, err := readHead(ctx, r.Pool)
+		cursor = h.epochs.At(position)
+		return err
+	})
+	return cursor, err
 }
 
 // look is one reading of the head, for all who want to know at that moment.

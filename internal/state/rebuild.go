@@ -152,7 +152,7 @@ func (b *builder) advance(ctx context.Context) (caughtUp bool, err error) {
 	if !h.holds(b.at) {
 		return false, errFloor // or another past
 	}
-	at, folded, err := b.closes.step(ctx, b.conn, b.done.Generation, b.at, whole)
+	at, folded, err := b.closes.step(ctx, b.conn, b.done.Generation, b.at, stepEvents)
 	if errors.Is(err, errFenced) {
 		return false, errOther
 	}
@@ -162,7 +162,7 @@ func (b *builder) advance(ctx context.Context) (caughtUp bool, err error) {
 	b.at = at
 	b.done.Events += int64(folded)
 	b.show(2, b.at.Position-h.floor, h.tip.Position-h.floor)
-	return folded < stepEvents, nil
+	return folded == 0 || b.at.Position >= h.tip.Position, nil
 }
 
 // remove takes away what the live generation has replaced.

@@ -215,7 +215,7 @@ func TestReader_PositionAt(t *testing.T) {
 	r := newRig(t, 1000)
 	r.project(t)
 	at := func(when time.Time) int64 {
-		c, err := r.PositionAt(t.Context(), when)
+		c, err := r.PositionAt(t.Context(), "c1", when)
 		require.NoError(t, err)
 		return c.Position
 	}
@@ -230,4 +230,28 @@ func TestReader_PositionAt(t *testing.T) {
 	}
 	require.Equal(t, r.tip(t).Position, at(time.Now().Add(time.Hour)))
 	require.Zero(t, at(time.Now().Add(-time.Hour)))
+}
+
+// What a floor has replaced is found by the streams that it has written, however many
+// there ever were, and found again after an interruption.
+func TestFloor_Prunes(t *testing.T) {
+	t.Parallel()
+	l := &life{rig: newRig(t, 40)}
+	l.project(t)
+	raise := func() {
+		t.Helper()
+		last := l.orders(t, 45)
+		l.await(t, last)
+		l.retain(t, last.Position)
+	}
+	raise()
+	l.exec(t, `INSERT INTO tailroom.state_floor (tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at)
+		SELECT 'c0', '/orders', 'order:' || n, 40, 1, '{}', true, false, '{branch:b1}', '{branch:b1}', 1, now() FROM generate_series(1, 5000) n;
+		INSERT INTO tailroom.state_floor (tenant, namespace, stream, floor, version, state, open, incomplete, rooms, heard, position, updated_at)
+		SELECT tenant, namespace, stream, 20, version, state, open, incomplete, rooms, heard, position, updated_at FROM tailroom.state_floor WHERE tenant = 'c0';
+		ANALYZE tailroom.state_floor`) // as an interruption leaves it
+	raise()
+	require.EqualValues(t, 5009, value[int](t, l.rig, "SELECT count(*) FROM tailroom.state_floor"), "one for each stream")
+	raise()
+	require.EqualValues(t, 5009, value[int](t, l.rig, "SELECT count(*) FROM tailroom.state_floor"))
 }

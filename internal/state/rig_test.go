@@ -200,6 +200,7 @@ type model map[event.StateKey]*modelState
 type modelState struct {
 	version, position int64
 	rooms             []string
+	heard             [][]string // of every event
 	open              bool
 	data              map[string]any
 }
@@ -238,6 +239,7 @@ func (m model) fold(t require.TestingT, e *event.Entry) {
 	require.NoError(t, json.Unmarshal(e.Data, &change))
 	s.data = patch(s.data, change).(map[string]any)
 	s.version, s.position, s.rooms = e.Version, e.Cursor.Position, e.Rooms
+	s.heard = append(s.heard, e.Rooms)
 	s.open = s.open && !closes(e.Namespace, e.Type, e.Data)
 }
 
@@ -287,6 +289,15 @@ func (m model) lines() []string {
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// heardIn reports whether who is in some rooms could read every event.
+func (s *modelState) heardIn(rooms []string) bool {
+	return !slices.ContainsFunc(s.heard, func(event []string) bool { return !meet(event, rooms) })
+}
+
+func meet(a, b []string) bool {
+	return slices.ContainsFunc(a, func(room string) bool { return slices.Contains(b, room) })
 }
 
 // where is the model of what a query selects.

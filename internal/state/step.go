@@ -19,6 +19,9 @@ import (
 const (
 	stepEvents = 2000
 	stepBytes  = 4 << 20
+	// stepMerged bounds the states that events are merged into, each counted with each
+	// of its events: the memory that they take, and the time.
+	stepMerged = 16 << 20
 )
 
 var (
@@ -39,10 +42,47 @@ type stretch struct {
 	to       event.Cursor // the last one's
 }
 
-// readStretch reads what comes after a position, up to another.
-func readStretch(ctx context.Context, conn db.DBTX, after, upto int64) (stretch, error) {
+// floorStates is the generation that has the states at the floor.
+const floorStates = 0
+
+// readStretch reads what comes after a position, up to another: some events, and no
+// more than can be folded at once onto the states of a generation.
+func readStretch(ctx context.Context, conn db.DBTX, generation, after, upto int64, events int) (stretch, error) {
+	s, err := readLog(ctx, conn, after, upto, events)
+	if err != nil || len(s.facts) == 0 {
+		return s, err
+	}
+	k := keysOf(s.keys)
+	sizes, err := db.New().StateSizes(ctx, conn, db.StateSizesParams{
+		Numbers: k.numbers, Tenants: k.tenants, Namespaces: k.namespaces, Streams: k.streams, Generation: generation,
+	})
+	if err != nil {
+		return stretch{}, fmt.Errorf("reading how large states are: %w", err)
+	}
+	if i := s.fits(sizes); i < len(s.facts) {
+		return readLog(ctx, conn, after, s.facts[i].position-1, events)
+	}
+	return s, nil
+}
+
+// fits returns how many facts can be folded at once onto states of these sizes; one
+// always can.
+func (s *stretch) fits(sizes []int32) int {
+	merged := 0
+	for i, f := range s.facts {
+		size := &sizes[s.streams[i]]
+		*size = int32(min(int(*size)+len(f.data), maxState))
+		merged += int(*size)
+		if merged > stepMerged && i > 0 {
+			return i
+		}
+	}
+	return len(s.facts)
+}
+
+func readLog(ctx context.Context, conn db.DBTX, after, upto int64, events int) (stretch, error) {
 	rows, err := db.New().StateLogPage(ctx, conn, db.StateLogPageParams{
-		After: after, Upto: upto, MaxRows: stepEvents, MaxBytes: stepBytes,
+		After: after, Upto: upto, MaxRows: int32(events), MaxBytes: stepBytes,
 	})
 	if err != nil {
 		return stretch{}, fmt.Errorf("reading the log: %w", err)
@@ -96,11 +136,11 @@ func (closes Closes) onto(s *stretch, states []event.State, keyframe func(*event
 	}
 }
 
-// step folds what comes next after a generation's checkpoint, up to a position, and
-// returns the new checkpoint and how many events that were. None is none: nothing
-// has changed.
-func (closes Closes) step(ctx context.Context, conn *pgx.Conn, generation int64, from event.Cursor, upto int64) (event.Cursor, int, error) {
-	s, err := readStretch(ctx, conn, from.Position, upto)
+// step folds what comes next after a generation's checkpoint, so many events at the
+// most, and returns the new checkpoint and how many events that were. None is none:
+// nothing has changed.
+func (closes Closes) step(ctx context.Context, conn *pgx.Conn, generation int64, from event.Cursor, events int) (event.Cursor, int, error) {
+	s, err := readStretch(ctx, conn, generation, from.Position, whole, events)
 	if err != nil || s.events == 0 {
 		return from, 0, err
 	}

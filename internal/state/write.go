@@ -41,7 +41,8 @@ func (c *change) write(ctx context.Context, conn db.DBTX, generation int64) erro
 	rows.add(c.states)
 	p.Keyframes = append(p.Keyframes, make([]bool, len(c.states))...)
 	p.Tenants, p.Namespaces, p.Streams, p.Versions, p.Datas = rows.tenants, rows.namespaces, rows.streams, rows.Versions, rows.Datas
-	p.Opens, p.Incompletes, p.Rooms, p.Positions, p.UpdatedAts = rows.Opens, rows.Incompletes, rows.Rooms, rows.Positions, rows.UpdatedAts
+	p.Opens, p.Incompletes, p.Rooms, p.Heards = rows.Opens, rows.Incompletes, rows.Rooms, rows.Heards
+	p.Positions, p.UpdatedAts = rows.Positions, rows.UpdatedAts
 	written, err := db.New().StateFold(ctx, conn, p)
 	if err != nil {
 		return fmt.Errorf("writing states: %w", err)
@@ -66,7 +67,8 @@ func (c *columns) add(states []event.State) {
 		c.Datas = append(c.Datas, s.Data)
 		c.Opens = append(c.Opens, s.Open)
 		c.Incompletes = append(c.Incompletes, s.Incomplete)
-		c.Rooms = append(c.Rooms, strings.Join(s.Rooms, "\x1f"))
+		c.Rooms = append(c.Rooms, strings.Join(s.Rooms, unit))
+		c.Heards = append(c.Heards, strings.Join(s.Heard, record))
 		c.Positions = append(c.Positions, s.Position)
 		c.UpdatedAts = append(c.UpdatedAts, s.UpdatedAt)
 	}

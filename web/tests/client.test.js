@@ -225,6 +225,51 @@ test('an application that is slow loses nothing, and what waits is bounded', { t
   assert.ok(expected > 0)
 })
 
+for (const transport of ['websocket', 'sse']) {
+  test(`${transport}: a handler waits for its own publish while more is there than may wait`, { timeout: 60_000 }, async (t) => {
+    const { cursor } = (await service.publishAll(one.url, [order()]))[0]
+    const jobs = await service.publishAll(one.url, Array.from({ length: 6_000 }, order))
+    const client = connect({ url: one.url, token: mint({ companyId: 'c1', userRole: 'service' }), subscribe: ['/orders'], WebSocket, transport, from: cursor })
+    t.after(() => client.close())
+    const inbox = new Inbox()
+    client.on('newOrder', async (event) => {
+      if (inbox.received.length === 0) await phase(client, 'holding')
+      if (inbox.received.length % 100 === 0) await client.publish(printer())
+      inbox.add(event.position)
+    })
+    await inbox.until(6_000)
+    assert.deepEqual(inbox.received, jobs.map(({ position }) => position))
+  })
+}
+
+test('a consumer that is behind keeps its name, and what it has done is known', { timeout: 60_000 }, async (t) => {
+  const agent = mint({ companyId: 'c1', userRole: 'service', sub: 'agent' })
+  const { cursor } = (await service.publishAll(one.url, [order()]))[0]
+  await service.publishAll(one.url, Array.from({ length: 6_000 }, order))
+  const client = connect({ url: one.url, token: agent, subscribe: ['/orders'], WebSocket, consumer: 'slow-agent', from: cursor })
+  t.after(() => client.close())
+  const known = async () => {
+    const response = await fetch(`${one.url}/v1/consumers?name=slow-agent`, { headers: { Authorization: `Bearer ${agent}` } })
+    return (await response.json()).consumers.find(({ name }) => name === 'slow-agent')
+  }
+  const seen = await new Promise((resolve, reject) => {
+    let first
+    client.on('newOrder', async (event) => {
+      if (!first) {
+        first = event
+        return phase(client, 'holding')
+      }
+      if (event.position !== first.position + 1) return
+      let consumer
+      do consumer = await known().catch(reject)
+      while (consumer?.cursor !== first.cursor)
+      resolve(consumer)
+    })
+  })
+  assert.equal(client.status.phase, 'holding')
+  assert.deepEqual([seen.connected, seen.lagEvents], [true, 5_999])
+})
+
 test('a kept cursor: the next client goes on where this one was done', { timeout: 60_000 }, async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'tailroom-'))
   t.after(() => rm(folder, { recursive: true }))

@@ -46,7 +46,18 @@ test('to, in and of address as they did, and the calls’ order is the log’s',
   assert.deepEqual(events.map(({ data }) => data.orderId), Array.from({ length: 1_004 }, (_, n) => `o-${n}`))
 })
 
-test('what is refused is refused alone', { timeout: 60_000 }, async () => {
+test('what is refused is refused alone, and the rest keeps its order', { timeout: 60_000 }, async () => {
+  const many = new Emitter({ url: instance.url, token }).of('/orders')
+  const wrong = new Set([0, 7, 8, 99])
+  let outcomes
+  const events = await logged(async () => {
+    outcomes = await Promise.allSettled(Array.from({ length: 100 }, (_, n) => many.emit('newOrder', wrong.has(n) ? { branchId: 'b7' } : order(n))))
+  })
+  assert.deepEqual(outcomes.flatMap(({ status }, n) => status === 'rejected' ? [n] : []), [...wrong])
+  assert.deepEqual(events.map(({ data }) => data.orderId), Array.from({ length: 100 }, (_, n) => n).filter((n) => !wrong.has(n)).map((n) => `o-${n}`))
+})
+
+test('a refusal has its code', { timeout: 60_000 }, async () => {
   const orders = new Emitter({ url: instance.url, token }).of('/orders')
   const [before, wrong, after] = await Promise.allSettled([
     orders.emit('newOrder', order('before')), orders.emit('newOrder', { branchId: 'b7' }), orders.emit('newOrder', order('after')),
@@ -77,7 +88,46 @@ test('answers that are lost, 429 and 503: tried again, and published once', { ti
     assert.deepEqual(receipts.map(({ duplicate }) => duplicate), [true, true, true])
   })
   assert.deepEqual(events.map(({ data }) => data.orderId), ['o-once-1', 'o-once-2', 'o-once-3'])
-  assert.equal(proxy.seen.requests.length, 5)
+  assert.equal(proxy.seen.requests.length, 6, 'what comes too fast goes in halves')
+})
+
+test('what is refused for the moment keeps its place before what was emitted with it', { timeout: 60_000 }, async (t) => {
+  let refused = false
+  // A server that has no room for the first group, and room again for those behind it.
+  const proxy = await startProxy(instance.url, async (request, response, pass) => {
+    if (refused) return pass()
+    refused = true
+    const [, ...behind] = Buffer.concat(await request.toArray()).toString().split('\n')
+    const overloaded = { code: 'overloaded', message: 'the log has enough to do', status: 503 }
+    if (behind.length === 0) return response.writeHead(503, { 'Content-Type': 'application/problem+json' }).end(JSON.stringify(overloaded))
+    const receipts = await reader.publishAll(instance.url, behind.map((line) => JSON.parse(line)))
+    const lines = [{ line: 1, ...overloaded }, ...receipts.map((receipt, i) => ({ line: i + 2, status: 201, events: [receipt] }))]
+    response.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).end(lines.map((line) => JSON.stringify(line)).join('\n'))
+  })
+  t.after(() => proxy.stop())
+  const orders = new Emitter({ url: proxy.url, token }).of('/orders')
+  const events = await logged(() => Promise.all([1, 2, 3].map((n) => orders.emit('newOrder', order(`place-${n}`)))))
+  assert.deepEqual(events.map(({ data }) => data.orderId), ['o-place-1', 'o-place-2', 'o-place-3'])
+})
+
+test('a token that is not believed fails all at once', { timeout: 60_000 }, async (t) => {
+  const proxy = await startProxy(instance.url)
+  t.after(() => proxy.stop())
+  const orders = new Emitter({ url: proxy.url, token: 'no token' }).of('/orders')
+  const outcomes = await Promise.allSettled([1, 2, 3].map((n) => orders.emit('newOrder', order(n))))
+  assert.deepEqual(outcomes.map(({ reason }) => reason.code), Array(3).fill('unauthenticated'))
+  assert.equal(proxy.seen.requests.length, 1)
+})
+
+test('a company that may publish little: slower, and in order', { timeout: 60_000 }, async (t) => {
+  const narrow = await startInstance(postgres.dsn, 'narrow', { TAILROOM_PUBLISH_RATE_PER_COMPANY: '20' })
+  t.after(() => narrow.stop())
+  const orders = new Emitter({ url: narrow.url, token }).of('/orders')
+  const events = await logged(async () => {
+    await Promise.all(Array.from({ length: 15 }, (_, n) => orders.emit('newOrder', order(n))))
+    await Promise.all(Array.from({ length: 45 }, (_, n) => orders.emit('newOrder', order(15 + n))))
+  })
+  assert.deepEqual(events.map(({ data }) => data.orderId), Array.from({ length: 60 }, (_, n) => `o-${n}`))
 })
 
 test('a server that stays away: it gives up in time, with the reason', { timeout: 60_000 }, async () => {

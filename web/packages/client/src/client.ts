@@ -31,7 +31,7 @@ export interface RequestDraft<N extends string, T extends string, Data> extends 
   timeoutMs?: number
 }
 
-/** So many items may wait for the application before the connection is given up for a while, and taken up again. */
+/** So many items may wait for the application before it is followed no more, and so few before it is again. */
 const tooMany = 4096
 const fewEnough = 1024
 
@@ -240,6 +240,7 @@ export class Client<C extends CatalogShape<C> = Catalog> {
     switch (effect.do) {
       case 'connect': void this.#connect(effect); break
       case 'disconnect': this.#disconnect(); break
+      case 'unfollow': this.#unfollow(); break
       case 'ping': this.#line?.send({ type: 'ping' }); break
       case 'renew': void this.#renew(effect.connection); break
       case 'timer': this.#setTimer(effect.name, effect.atLeastMs + Math.random() * effect.spreadMs); break
@@ -315,6 +316,16 @@ export class Client<C extends CatalogShape<C> = Catalog> {
     this.#calls.disconnected()
     clearTimeout(this.#ackTimer)
     this.#ackTimer = undefined
+  }
+
+  #unfollow(): void {
+    if (this.#state.transport === 'websocket') {
+      const namespaces = new Set(this.#subscribe.map(({ namespace }) => namespace))
+      this.#line?.send({ type: 'unsubscribe', ref: 'unfollow', unsubscribe: Array.from(namespaces, (namespace) => ({ namespace })) })
+    } else {
+      this.#disconnect()
+      this.#calls.connectedOneWay()
+    }
   }
 
   async #renew(connection: number): Promise<void> {

@@ -2,9 +2,9 @@
 // whose gateways and emitters move here line by line.
 import type { Catalog } from './default-catalog.js'
 import { TailroomError } from './errors.js'
-import { Http, networkError, type Token } from './http.js'
-import type { Draft, Problem, Receipt } from './protocol.js'
-import { withRetry } from './retry.js'
+import { Http, type Token } from './http.js'
+import type { Draft, Receipt } from './protocol.js'
+import { pause, withRetry } from './retry.js'
 import type { CatalogShape, NamespaceOf } from './types.js'
 import { uuid } from './uuid.js'
 
@@ -28,19 +28,20 @@ export type EmitOptions = Pick<Draft,
   'id' | 'stream' | 'expectedVersion' | 'correlationId' | 'causationId' | 'occurredAt' | 'replyBy' | 'companyId'>
 
 /** So many events go in one request. */
-const maxLines = 500
+const maxEvents = 500
 
 interface Waiting {
-  line: string
+  /** As JSON. */
+  event: string
   resolve(receipt: Receipt): void
   reject(error: unknown): void
 }
 
-type Verdict = { line: number; status: number; events?: Receipt[] } & Partial<Problem>
-
 /**
  * Emits events in the order of the calls: while a request is under way, what
- * comes meanwhile is collected for the next one. Each event is a group of its own.
+ * comes meanwhile is collected for the next one. A request is one group, whole
+ * or not at all: no event gets ahead of one that the server takes later. An event
+ * that is refused is refused alone, because a refused group is sent in halves.
  */
 export class Emitter<C extends CatalogShape<C> = Catalog> {
   readonly #http: Http
@@ -67,60 +68,47 @@ export class Emitter<C extends CatalogShape<C> = Catalog> {
 
   #publish(draft: Draft): Promise<Receipt> {
     const company = this.#companyId === undefined ? {} : { companyId: this.#companyId }
-    const line = JSON.stringify({ id: uuid(), ...company, ...draft })
+    const event = JSON.stringify({ id: uuid(), ...company, ...draft })
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ line, resolve, reject })
+      this.#waiting.push({ event, resolve, reject })
       this.#sending ??= this.#run()
     })
   }
 
   async #run(): Promise<void> {
     await undefined // what is emitted in one go goes in one request
-    while (this.#waiting.length > 0) await this.#send(this.#waiting.splice(0, maxLines))
+    while (this.#waiting.length > 0) {
+      await this.#send(this.#waiting.splice(0, maxEvents), AbortSignal.timeout(this.#retryForMs))
+    }
     this.#sending = undefined
   }
 
-  /** Sends events until each has its answer; those that may be tried again are, in their order. */
-  async #send(batch: Waiting[]): Promise<void> {
-    const deadline = AbortSignal.timeout(this.#retryForMs)
+  /** Sends events until each has its answer. A group that fails for the moment is tried again before anything behind it is sent. */
+  async #send(batch: Waiting[], deadline: AbortSignal): Promise<void> {
+    const several = batch.length > 1
     let last: unknown
     try {
-      await withRetry(() => this.#post(batch, deadline).catch((error: unknown) => {
+      const receipts = await withRetry(() => this.#post(batch, deadline).catch(async (error: unknown) => {
         if (!deadline.aborted) last = error
-        throw error
+        if (!several || !(error instanceof TailroomError) || error.code !== 'rate_limited') throw error
+        await pause(error.retryAfterMs ?? 1_000, deadline)
+        return undefined // fewer may pass
       }), deadline)
+      if (receipts) return batch.forEach(({ resolve }, i) => resolve(receipts[i]!))
     } catch (error) {
-      for (const { reject } of batch) reject(deadline.aborted ? last ?? error : error)
+      const all = !(error instanceof TailroomError) || error.status === 401 // nothing is wrong with one of them
+      if (all || deadline.aborted || !several) return batch.forEach(({ reject }) => reject(deadline.aborted ? last ?? error : error))
     }
+    const half = Math.ceil(batch.length / 2)
+    await this.#send(batch.slice(0, half), deadline)
+    await this.#send(batch.slice(half), deadline)
   }
 
-  /** Asks once, and takes out of the batch what is answered. If some is left, it fails with the error that lets it try again. */
-  async #post(batch: Waiting[], signal: AbortSignal): Promise<void> {
-    const response = await this.#http.send('/v1/events', {
-      method: 'POST', body: batch.map(({ line }) => line).join('\n'), headers: { 'Content-Type': 'application/x-ndjson' }, signal,
-    })
-    const text = await response.text().catch((cause: unknown) => { throw networkError(cause) })
-    const verdicts = new Map<number, Verdict>()
-    for (const line of text.split('\n')) {
-      if (line === '') continue
-      const verdict = JSON.parse(line) as Verdict
-      verdicts.set(verdict.line, verdict)
-    }
-    let reason: TailroomError | undefined
-    const left = batch.filter((waiting, i) => {
-      const verdict = verdicts.get(i + 1)
-      const receipt = verdict?.events?.[0]
-      if (receipt) {
-        waiting.resolve(receipt)
-        return false
-      }
-      const error = verdict ? new TailroomError(verdict as Problem, { status: verdict.status }) : networkError(undefined)
-      if (error.retriable) reason = error
-      else waiting.reject(error)
-      return error.retriable
-    })
-    batch.splice(0, batch.length, ...left)
-    if (reason) throw reason
+  async #post(batch: Waiting[], signal: AbortSignal): Promise<Receipt[]> {
+    const { events } = await this.#http.json('/v1/events', {
+      method: 'POST', body: `[${batch.map(({ event }) => event).join()}]`, headers: { 'Content-Type': 'application/json' }, signal,
+    }) as { events: Receipt[] }
+    return events
   }
 }
 

@@ -64,6 +64,8 @@ export type TimerName = 'deadline' | 'silence' | 'retry'
 export type Effect =
   | { do: 'connect'; connection: number; transport: TransportName; cursor: State['cursor']; snapshots: readonly string[] }
   | { do: 'disconnect'; connection: number }
+  /** No more events, while calls go on: a WebSocket unsubscribes; a stream of events is closed, and calls use HTTP. */
+  | { do: 'unfollow'; connection: number }
   | { do: 'ping'; connection: number }
   | { do: 'renew'; connection: number }
   /** After `atLeastMs`, and a random share of `spreadMs`. A timer of that name is replaced. */
@@ -118,18 +120,19 @@ export function step(state: State, event: Event): Step {
     case 'handled':
       return handle(state, event.cursor, event.reset ?? false)
     case 'backlog':
-      if (event.full && welcomed(state)) return leave(state, 'holding')
-      if (!event.full && state.phase === 'holding') return connect(state)
+      if (event.full && following(state)) return hold(state)
+      if (!event.full && state.phase === 'holding') return reconnect(state)
       return [state, []]
     case 'nudge':
       return nudge(state)
     case 'close':
-      return leave(state, 'closed')
+      return leave(state)
   }
 }
 
 const connected = (state: State) => state.phase === 'connecting' || welcomed(state)
-const welcomed = (state: State) => state.phase === 'replaying' || state.phase === 'live' || state.phase === 'degraded'
+const following = (state: State) => state.phase === 'replaying' || state.phase === 'live' || state.phase === 'degraded'
+const welcomed = (state: State) => following(state) || (state.phase === 'holding' && state.transport === 'websocket')
 const stale = (state: State, connection: number) => connection !== state.connection || !connected(state)
 
 function connect(state: State): Step {
@@ -164,9 +167,14 @@ function hear(state: State, message: ServerMessage): Step {
     if (message.type === 'error') return [{ ...state, advice: message }, []]
     return [state, []]
   }
-  const [next, effects] = understand(state, message)
+  const [next, effects] = state.phase === 'holding' && isOfTheLog(message) ? [state, []] as const : understand(state, message)
   const [after, more] = heard(next)
   return [after, [...effects, ...more]]
+}
+
+/** What was under way when the client held on comes again: the next connection begins where it stopped. */
+function isOfTheLog({ type }: ServerMessage): boolean {
+  return ['events', 'cursor', 'live', 'reset', 'snapshot', 'degraded', 'goaway'].includes(type)
 }
 
 function understand(state: State, message: ServerMessage): Step {
@@ -312,10 +320,17 @@ function explain(state: State, how: { code: number; reason?: string; message?: s
   }
 }
 
-function leave(state: State, phase: 'holding' | 'closed'): Step {
+/** Follows no more and keeps the connection, for calls and acknowledgements: what the handlers wait for may be one. */
+function hold(state: State): Step {
+  const effects: Effect[] = [{ do: 'unfollow', connection: state.connection }]
+  if (state.transport === 'sse') effects.push({ do: 'stop', name: 'silence' })
+  return [{ ...state, phase: 'holding' }, effects]
+}
+
+function leave(state: State): Step {
   const effects: Effect[] = [{ do: 'stop', name: 'retry' }, { do: 'stop', name: 'deadline' }, { do: 'stop', name: 'silence' }]
   if (connected(state)) effects.unshift({ do: 'disconnect', connection: state.connection })
-  return [{ ...state, phase, pinged: false }, effects]
+  return [{ ...state, phase: 'closed', pinged: false }, effects]
 }
 
 /** The application is done with everything up to the cursor. */

@@ -92,6 +92,7 @@ class World {
   }
 
   disconnect() { this.lose() }
+  unfollow() { this.state.transport === 'websocket' ? this.session && (this.session.paused = true) : this.lose() }
   timer({ name }) { this.timers.add(name) }
   stop({ name }) { this.timers.delete(name) }
 
@@ -150,7 +151,7 @@ class World {
   }
 
   push(count, from = this.session?.cursor) {
-    if (!this.session) return
+    if (!this.session || this.session.paused) return
     this.checkPast()
     const start = from && before(from, this.session.cursor) ? from : this.session.cursor
     const events = this.log.kept.filter((event) => before(start, event.cursor) && !before(event.cursor, this.log.floor)).slice(0, count)
@@ -207,12 +208,19 @@ class World {
     }
   }
 
+  /** Whether a handler that publishes gets its answer. */
+  get answers() {
+    const { phase, transport, connection } = this.state
+    if (phase === 'holding' && transport === 'sse') return true // over HTTP
+    return ['replaying', 'live', 'degraded', 'holding'].includes(phase) && this.session?.connection === connection
+  }
+
   /** Everything that is broken is mended, and everybody waits. */
   settle() {
     for (let i = 0; i < 200; i++) {
       this.receive(Infinity)
-      this.work(Infinity)
-      this.tell({ type: 'backlog', full: false })
+      if (this.answers) this.work(Infinity)
+      if (this.queue.length === 0) this.tell({ type: 'backlog', full: false })
       if (this.state.phase === 'waiting') this.ring('retry')
       this.welcome()
       if (!this.session && this.state.phase !== 'waiting') for (const name of ['deadline', 'silence']) this.ring(name)

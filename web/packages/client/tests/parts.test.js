@@ -1,7 +1,8 @@
-// The small parts: the parser of event streams, cursors, ids, rooms, options.
+// The small parts: the parser of event streams, cursors, ids, rooms, options, and a driver whose server refuses.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { connect } from '../dist/client.js'
 import { compareCursors, isCursor } from '../dist/cursor.js'
 import { scopeOf, transports } from '../dist/options.js'
 import { namedRooms, subscribed } from '../dist/rooms.js'
@@ -72,4 +73,30 @@ test('which transports there are', () => {
   assert.deepEqual(transports({ consumer: 'a' }, WebSocket), ['websocket'])
   assert.throws(() => transports({ consumer: 'a' }, undefined), { code: 'no_websocket' })
   assert.throws(() => transports({ consumer: 'a', transport: 'sse' }, WebSocket), TypeError)
+})
+
+test('a snapshot that is refused after a reset is asked for again, with the next hello', { timeout: 30_000 }, async (t) => {
+  const page = { type: 'snapshot', namespace: '/orders', states: [], cursor: '1-9', more: false }
+  const heard = []
+  const again = new Promise((resolve) => {
+    /** A server that begins with the state, has a reset behind it, and no state at that moment. */
+    class WebSocket {
+      readyState = 1
+      constructor() { queueMicrotask(() => this.onopen()) }
+      close() {}
+      tell(...messages) { for (const message of messages) queueMicrotask(() => this.onmessage?.({ data: JSON.stringify(message) })) }
+      send(text) {
+        const { type, ref, subscribe } = JSON.parse(text)
+        heard.push([type, subscribe])
+        if (heard.length === 3) return resolve()
+        if (type === 'subscribe') return this.tell({ type: 'reply', ref, ok: false, code: 'unavailable', message: 'no state', retryAfterMs: 1 })
+        this.tell({ type: 'welcome', cursor: '1-9' }, page, { type: 'reset', reason: 'expired', oldest: '1-20', resume: '1-20', snapshot: '/v1/state' })
+      }
+    }
+    const client = connect({ url: 'http://127.0.0.1:9', token: 'a', subscribe: [{ namespace: '/orders', snapshot: true }], WebSocket })
+    t.after(() => client.close())
+  })
+  await again
+  const wanted = [{ namespace: '/orders', snapshot: true }]
+  assert.deepEqual(heard, [['hello', wanted], ['subscribe', wanted], ['hello', wanted]])
 })

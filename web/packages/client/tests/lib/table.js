@@ -19,7 +19,7 @@ function states({ transport = 'websocket', pinged = false, ...special }) {
     connecting: [{ ...base, phase: 'connecting' }],
     welcomed: ['replaying', 'live', 'degraded'].map((phase) => ({ ...base, phase, pinged })),
     waiting: [{ ...base, phase: 'waiting', attempt: 1 }],
-    holding: [{ ...base, phase: 'holding' }],
+    holding: [{ ...base, phase: 'holding', pinged }],
     closed: [{ ...base, phase: 'closed' }],
   }
 }
@@ -60,10 +60,13 @@ export const rows = {
   'handled, passed already': [() => ({ type: 'handled', cursor: '1-9' })],
   'handled, a reset': [() => ({ type: 'handled', cursor: '1-4', reset: true })],
   'backlog full': [() => ({ type: 'backlog', full: true })],
+  'backlog full, over SSE': [() => ({ type: 'backlog', full: true }), { transport: 'sse' }],
   'backlog drained': [() => ({ type: 'backlog', full: false })],
+  'backlog drained, over SSE': [() => ({ type: 'backlog', full: false }), { transport: 'sse' }],
   'nudge': [() => ({ type: 'nudge' })],
   'nudge, over SSE': [() => ({ type: 'nudge' }), { transport: 'sse' }],
   'close': [() => ({ type: 'close' })],
+  'close, over SSE': [() => ({ type: 'close' }), { transport: 'sse' }],
 }
 
 /** What the machine does, as the table writes it. `=` is the phase it was in; `welcomed` are three phases that do the same. */

@@ -1,4 +1,4 @@
-package client_test
+package apptest
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// line is what stands before the instances: it connects to one of them, or to
+// Line is what stands before the instances: it connects to one of them, or to
 // none, cuts what is connected, and can go half-open: then nothing passes and
-// nothing is closed.
-type line struct {
+// nothing is closed. Its methods may be called at any time.
+type Line struct {
 	listener net.Listener
 
 	mu      sync.Mutex
@@ -23,13 +23,14 @@ type line struct {
 	passing chan struct{} // closed while bytes may pass
 }
 
-func newLine(t *testing.T, target string) *line {
+// NewLine makes a line to a URL. It ends with the test.
+func NewLine(t testing.TB, target string) *Line {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	l := &line{listener: listener, passing: make(chan struct{})}
+	l := &Line{listener: listener, passing: make(chan struct{})}
 	close(l.passing)
-	l.turn(target)
+	l.Turn(target)
 	var calls sync.WaitGroup
 	calls.Go(func() {
 		for {
@@ -42,16 +43,17 @@ func newLine(t *testing.T, target string) *line {
 	})
 	t.Cleanup(func() {
 		require.NoError(t, listener.Close())
-		l.turn("")
+		l.Turn("")
 		calls.Wait()
 	})
 	return l
 }
 
-func (l *line) url() string { return "http://" + l.listener.Addr().String() }
+// URL is where the line begins.
+func (l *Line) URL() string { return "http://" + l.listener.Addr().String() }
 
-// turn cuts every connection and sends the next ones to another URL; "" is nobody.
-func (l *line) turn(target string) {
+// Turn cuts every connection and sends the next ones to another URL; "" is nobody.
+func (l *Line) Turn(target string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.target = strings.TrimPrefix(target, "http://")
@@ -66,21 +68,21 @@ func (l *line) turn(target string) {
 	}
 }
 
-// hang makes the line half-open, for those that are connected and those that come,
+// Hang makes the line half-open, for those that are connected and those that come,
 // until it is turned.
-func (l *line) hang() {
+func (l *Line) Hang() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.passing = make(chan struct{})
 }
 
-func (l *line) passage() <-chan struct{} {
+func (l *Line) passage() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.passing
 }
 
-func (l *line) connect(caller net.Conn) {
+func (l *Line) connect(caller net.Conn) {
 	defer caller.Close()
 	called := l.call(caller)
 	if called == nil {
@@ -97,7 +99,7 @@ func (l *line) connect(caller net.Conn) {
 	back.Wait()
 }
 
-func (l *line) pass(to io.Writer, from io.Reader) {
+func (l *Line) pass(to io.Writer, from io.Reader) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -108,7 +110,7 @@ func (l *line) pass(to io.Writer, from io.Reader) {
 	}
 }
 
-func (l *line) call(caller net.Conn) net.Conn {
+func (l *Line) call(caller net.Conn) net.Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.target == "" {
