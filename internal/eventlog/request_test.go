@@ -321,6 +321,73 @@ func TestRequest_Backfill(t *testing.T) {
 	require.NotNil(t, lateFor(t, err))
 }
 
+// Of the past, too, one answer answers a few: what nothing has answered is left out
+// beyond that. What is answered is not.
+func TestRequest_BackfillIsBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	past := make([]event.Draft, eventlog.MaxOpen+9)
+	for i := range past {
+		past[i] = with(asking(id), func(d *event.Draft) { d.Awaits = nil })
+	}
+	a.append(t, past...)
+	a.append(t, answering(id, "accepted"))
+	for i := range past {
+		past[i].ID = uuid.Must(uuid.NewV7())
+	}
+	a.append(t, past...)
+	full := talk() // before it was known what a request is, one was asked and answered
+	a.append(t, with(asking(full), func(d *event.Draft) { d.Awaits = nil }))
+	a.append(t, answering(full, "accepted"))
+	for range eventlog.MaxOpen {
+		a.append(t, asking(full))
+	}
+	mirror, err := catalog.Default().Mirror()
+	require.NoError(t, err)
+	require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+	for value[bool](t, r, "SELECT tailroom.backfill_requests(10)") {
+	}
+	const count = "SELECT ARRAY[count(answer_position), count(*) FILTER (WHERE open)]::integer[] FROM tailroom.requests WHERE correlation_id = $1"
+	require.Equal(t, []int{len(past), eventlog.MaxOpen}, value[[]int](t, r, count, id))
+	require.Equal(t, []int{1, eventlog.MaxOpen}, value[[]int](t, r, count, full))
+	answer := a.append(t, answering(id, "accepted"))[0].Cursor.Position
+	require.Equal(t, eventlog.MaxOpen, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position = $1", answer))
+}
+
+// A talk may have any number of answered requests: an answer is held against the newest
+// of those that await its type.
+func TestRequest_TheNewestAnswersAreRemembered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	a.append(t, asking(id))
+	first := answering(id, "accepted")
+	a.append(t, first)
+	round := func(kind string) {
+		group := make([]event.Draft, eventlog.MaxOpen)
+		for i := range group {
+			group[i] = with(asking(id), func(d *event.Draft) { d.Awaits = &event.Awaited{Type: kind, When: []byte(`{"status":["other"]}`)} })
+		}
+		a.append(t, group...)
+		a.append(t, with(answering(id, "other"), func(d *event.Draft) { d.Type = kind }))
+	}
+	for range 6 {
+		round("driverUpdate")
+	}
+	_, err := a.Append(t.Context(), nil, []event.Draft{answering(id, "rejected")})
+	require.Equal(t, first.ID, lateFor(t, err).By, "those of another type are not in the way")
+	for range 3 {
+		round("orderStatusUpdate")
+	}
+	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "rejected")})
+	require.Equal(t, first.ID, lateFor(t, err).By)
+	round("orderStatusUpdate")
+	a.append(t, answering(id, "rejected"))
+}
+
 // What is taken in is looked through before the appends wait, and what comes meanwhile
 // is not missed.
 func TestRequest_BackfillBesideAppends(t *testing.T) {
