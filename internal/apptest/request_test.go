@@ -315,13 +315,13 @@ func TestRequest_Pages(t *testing.T) {
 			page := decode[struct {
 				Requests []requestState
 				More     bool
-				After    string
+				Next     string
 			}](t, answer.Body)
 			for _, r := range page.Requests {
 				got = append(got, r.CorrelationID)
 			}
-			require.Equal(t, page.More, page.After != "")
-			after = page.After
+			require.Equal(t, page.More, page.Next != "")
+			after = page.Next
 		}
 		require.Equal(t, ids, got)
 	}
@@ -544,6 +544,27 @@ func TestRequest_Lost(t *testing.T) {
 	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
 	require.Equal(t, id, answer.Field("id"))
 	awaitMetric(t, i, `tailroom_request_waits_total{end="lost"}`, 1)
+}
+
+// Nobody knows whether it was published: whoever gave no id learns what to ask again with.
+func TestRequest_TheLogIsHeldUp(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn, "TAILROOM_PUBLISH_TIMEOUT=200ms")
+	web := apptest.Token(t, access.Web, "c1")
+	release := holdAppends(t, dsn)
+	answer := i.Do(t, http.MethodPost, "/v1/requests", web,
+		`{"namespace":"/printing-ws","type":"printer:test","correlationId":"x","data":{"printerId":"p1","branchId":"b7"}}`)
+	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
+	require.Equal(t, "x", answer.Field("correlationId"))
+	id := answer.Field("id")
+	require.NoError(t, uuid.Validate(id))
+	release()
+	waiting := ask(t, i, web, testPrint(id, "b7", `,"correlationId":"x"`))
+	awaitRequest(t, i, web, "x")
+	i.Publish(t, apptest.Token(t, access.DesktopApp, "c1", "b7"), result("x", "b7"))
+	require.Equal(t, http.StatusOK, answerOf(t, waiting).Status)
+	require.Len(t, requests(t, i, web, ""), 1)
 }
 
 // An event that asked for no answer cannot be asked again.
