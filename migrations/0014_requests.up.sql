@@ -222,7 +222,7 @@ CREATE FUNCTION tailroom.judge_answers(may_answer integer[],
     OUT taken bigint[], OUT takers integer[], OUT refused integer[], OUT refused_ids uuid[])
 LANGUAGE plpgsql AS $$
 DECLARE
-    newest constant bigint := 64;
+    newest constant bigint := 16;
 BEGIN
     SELECT array_agg(hit.position), array_agg(hit.number) INTO taken, takers
     FROM (SELECT DISTINCT ON (k.position) k.position, c.number
