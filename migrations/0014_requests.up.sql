@@ -76,14 +76,14 @@ END $$;
 CREATE FUNCTION tailroom.first_answer(tenant text, namespace text, correlation_id text, reply_type text, reply_when jsonb, after bigint)
     RETURNS bigint
 LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off -- whatever the statistics say
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan -- whatever the statistics say
 AS $$
 DECLARE
     -- An event that correlates only with itself is found by its id, as ever.
     own uuid := CASE WHEN correlation_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN correlation_id::uuid END;
 BEGIN
     RETURN (SELECT min(f.position) FROM (
-        -- The correlation id apart and as part of a row, or a plan could walk along the
+        -- Apart, and the correlation id as part of a row, or a plan could walk along the
         -- positions, or through all that the company has.
         (SELECT e.position FROM (
             SELECT * FROM tailroom.events e
@@ -95,12 +95,11 @@ BEGIN
             AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)
          ORDER BY e.correlation_id, e.position LIMIT 1)
         UNION ALL
-        (SELECT e.position FROM tailroom.events e
-         WHERE e.id = own AND e.correlation_id = first_answer.correlation_id AND e.position > after
+        (SELECT e.position FROM (SELECT * FROM tailroom.events e WHERE e.id = own OFFSET 0) e
+         WHERE e.correlation_id = first_answer.correlation_id AND e.position > after
             AND e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
             AND tailroom.reply_met(reply_when, e.data)
-            AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)
-         OFFSET 0)) f);
+            AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position))) f);
 END $$;
 
 -- backfill_requests takes in some requests of the log that are not known as such: those

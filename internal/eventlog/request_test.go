@@ -418,6 +418,42 @@ func TestRequest_BackfillBesideAppends(t *testing.T) {
 	require.Equal(t, answer, r.answerTo(t, old.Cursor.Position))
 }
 
+// What answers a request is looked for among the events of its talk alone, whatever
+// PostgreSQL knows of the table.
+func TestRequest_TheFirstAnswerIsFoundByItsTalk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	group := make([]event.Draft, 500)
+	for range 4 {
+		for i := range group {
+			group[i] = draft("")
+		}
+		a.append(t, group...)
+	}
+	own := uuid.Must(uuid.NewV7())
+	last := a.append(t, with(answering(own.String(), "accepted"), func(d *event.Draft) { d.ID = own }))[0].Cursor.Position
+	for _, statistics := range []string{"SELECT", "ANALYZE tailroom.events"} {
+		_, err := r.pool.Exec(t.Context(), statistics)
+		require.NoError(t, err)
+		tx, err := r.pool.Begin(t.Context())
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+		for range 8 { // PostgreSQL may think of another plan the sixth time
+			for correlation, want := range map[string]int64{own.String(): last, group[7].CorrelationID: 0, "nobody": 0} {
+				var first int64
+				require.NoError(t, tx.QueryRow(t.Context(), `SELECT coalesce(tailroom.first_answer('c1', '/orders', $1, 'orderStatusUpdate', '{}', 1), 0)`,
+					correlation).Scan(&first))
+				require.Equal(t, want, first)
+			}
+		}
+		var read int
+		require.NoError(t, tx.QueryRow(t.Context(),
+			"SELECT sum(seq_tup_read + idx_tup_fetch)::integer FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'").Scan(&read))
+		require.Less(t, read, 50, statistics)
+	}
+}
+
 // A story reads no more of an event's many consequences than it shows, and nothing of
 // other companies.
 func TestStory_ManyConsequences(t *testing.T) {
