@@ -154,7 +154,8 @@ BEGIN
             WHERE q.position = early[i] AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position)
                 AND (a.position IS NOT NULL OR crowd > (SELECT count(*) FROM (
                     SELECT FROM tailroom.requests k
-                    WHERE k.correlation_id = q.correlation_id AND k.tenant = q.tenant AND k.namespace = q.namespace AND k.open
+                    WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (q.correlation_id, q.tenant, q.namespace, true)
+                        AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (q.correlation_id, q.tenant, q.namespace, true)
                     LIMIT crowd) o));
         END LOOP;
     END IF;

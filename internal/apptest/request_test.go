@@ -601,6 +601,29 @@ func TestRequest_RenewedToken(t *testing.T) {
 	require.True(t, m[len(m)-1].OK, string(m[len(m)-1].Raw))
 }
 
+// Whoever's token is revoked while he waits, over HTTP or a WebSocket, learns no answer.
+func TestRequest_RevokedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 2)
+	mallory, app := tokenOf(t, "mallory", time.Minute, "c1"), apptest.Token(t, access.DesktopApp, "c1", "b7")
+	id, other := newID(), newID()
+	answers := ask(t, i[0], mallory, testPrint(id, "b7", ""))
+	s, _ := i[0].Hello(t, mallory, "now", `[]`)
+	s.Send(t, fmt.Sprintf(`{"type":"request","ref":1,"event":"printer:test","namespace":"/printing-ws","id":%q,"data":{"printerId":"p1","branchId":"b7"}}`, other))
+	awaitRequest(t, i[1], app, id)
+	awaitRequest(t, i[1], app, other)
+	operate(t, i[1], "/v1/revocations", "c1", `{"subject":"mallory"}`)
+	awaitMetric(t, i[0], "tailroom_revocations", 1)
+	i[1].Publish(t, app, result(id, "b7"))
+	i[1].Publish(t, app, result(other, "b7"))
+	answer := answerOf(t, answers)
+	require.Equal(t, "token_revoked", answer.Code(), string(answer.Body))
+	require.Equal(t, id, answer.Field("id"))
+	for _, m := range s.Until(t, "goaway") {
+		require.NotContains(t, string(m.Raw), "success")
+	}
+}
+
 // An instance that goes away lets nobody wait.
 func TestRequest_Drain(t *testing.T) {
 	t.Parallel()
