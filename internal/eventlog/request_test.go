@@ -147,13 +147,17 @@ func TestRequest_TooManyOfOneTalk(t *testing.T) {
 	r := newRig(t)
 	a := r.instance(t)
 	id := talk()
-	first := slices.Repeat([]event.Draft{{}}, eventlog.MaxOpen-1)
-	for i := range first {
-		first[i] = asking(id)
+	many := func(n int, changes ...func(*event.Draft)) []event.Draft {
+		group := make([]event.Draft, n)
+		for i := range group {
+			group[i] = with(asking(id), changes...)
+		}
+		return group
 	}
+	first := many(eventlog.MaxOpen - 1)
 	tickets := []*eventlog.Ticket{
 		a.submit(t, first...), a.submit(t, draft(""), asking(id), asking(id)), a.submit(t, asking(talk())), a.submit(t, asking(id)),
-		a.submit(t, asking(id)), a.submit(t, with(asking(id), tenant("c2"))), a.submit(t, with(asking(id), namespace("/printing-ws"))),
+		a.submit(t, asking(id)), a.submit(t, many(eventlog.MaxOpen, tenant("c2"))...), a.submit(t, many(eventlog.MaxOpen, namespace("/printing-ws"))...),
 		a.submit(t, first...),
 	}
 	a.start()
