@@ -193,7 +193,10 @@ func BenchmarkAppendWorstTalks(b *testing.B) {
 		asked    int // open requests of each talk
 		answered int // others that await another status
 	}{
-		{"neither", 0, 0}, {"none has asked", 0, 0}, {"each answers one", 1, 0}, {"each answers the most", eventlog.MaxOpen, 0},
+		{"neither", 0, 0},
+		{"none has asked", 0, 0},
+		{"each answers one", 1, 0},
+		{"each answers the most", eventlog.MaxOpen, 0},
 		{"each is held against many answered", 0, others},
 	} {
 		b.Run(worst.kind, func(b *testing.B) {

@@ -441,7 +441,7 @@ func TestRequest_TheFirstAnswerIsFoundByItsTalk(t *testing.T) {
 		require.NoError(t, err)
 		tx, err := r.pool.Begin(t.Context())
 		require.NoError(t, err)
-		defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+		t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) })
 		for range 8 { // PostgreSQL may think of another plan the sixth time
 			for correlation, want := range map[string]int64{own.String(): last, group[7].CorrelationID: 0, "nobody": 0} {
 				var first int64
