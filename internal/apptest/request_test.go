@@ -315,13 +315,13 @@ func TestRequest_Pages(t *testing.T) {
 			page := decode[struct {
 				Requests []requestState
 				More     bool
-				After    string
+				Next     string
 			}](t, answer.Body)
 			for _, r := range page.Requests {
 				got = append(got, r.CorrelationID)
 			}
-			require.Equal(t, page.More, page.After != "")
-			after = page.After
+			require.Equal(t, page.More, page.Next != "")
+			after = page.Next
 		}
 		require.Equal(t, ids, got)
 	}
@@ -547,6 +547,27 @@ func TestRequest_Lost(t *testing.T) {
 	awaitMetric(t, i, `tailroom_request_waits_total{end="lost"}`, 1)
 }
 
+// Nobody knows whether it was published: whoever gave no id learns what to ask again with.
+func TestRequest_TheLogIsHeldUp(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn, "TAILROOM_PUBLISH_TIMEOUT=200ms")
+	web := apptest.Token(t, access.Web, "c1")
+	release := holdAppends(t, dsn)
+	answer := i.Do(t, http.MethodPost, "/v1/requests", web,
+		`{"namespace":"/printing-ws","type":"printer:test","correlationId":"x","data":{"printerId":"p1","branchId":"b7"}}`)
+	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
+	require.Equal(t, "x", answer.Field("correlationId"))
+	id := answer.Field("id")
+	require.NoError(t, uuid.Validate(id))
+	release()
+	waiting := ask(t, i, web, testPrint(id, "b7", `,"correlationId":"x"`))
+	awaitRequest(t, i, web, "x")
+	i.Publish(t, apptest.Token(t, access.DesktopApp, "c1", "b7"), result("x", "b7"))
+	require.Equal(t, http.StatusOK, answerOf(t, waiting).Status)
+	require.Len(t, requests(t, i, web, ""), 1)
+}
+
 // An event that asked for no answer cannot be asked again.
 func TestRequest_ItWasNone(t *testing.T) {
 	t.Parallel()
@@ -579,6 +600,29 @@ func TestRequest_RenewedToken(t *testing.T) {
 	i.Publish(t, app, result(id, "b7"))
 	m := s.Until(t, "reply")
 	require.True(t, m[len(m)-1].OK, string(m[len(m)-1].Raw))
+}
+
+// Whoever's token is revoked while he waits, over HTTP or a WebSocket, learns no answer.
+func TestRequest_RevokedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 2)
+	mallory, app := tokenOf(t, "mallory", time.Minute, "c1"), apptest.Token(t, access.DesktopApp, "c1", "b7")
+	id, other := newID(), newID()
+	answers := ask(t, i[0], mallory, testPrint(id, "b7", ""))
+	s, _ := i[0].Hello(t, mallory, "now", `[]`)
+	s.Send(t, fmt.Sprintf(`{"type":"request","ref":1,"event":"printer:test","namespace":"/printing-ws","id":%q,"data":{"printerId":"p1","branchId":"b7"}}`, other))
+	awaitRequest(t, i[1], app, id)
+	awaitRequest(t, i[1], app, other)
+	operate(t, i[1], "/v1/revocations", "c1", `{"subject":"mallory"}`)
+	awaitMetric(t, i[0], "tailroom_revocations", 1)
+	i[1].Publish(t, app, result(id, "b7"))
+	i[1].Publish(t, app, result(other, "b7"))
+	answer := answerOf(t, answers)
+	require.Equal(t, "token_revoked", answer.Code(), string(answer.Body))
+	require.Equal(t, id, answer.Field("id"))
+	for _, m := range s.Until(t, "goaway") {
+		require.NotContains(t, string(m.Raw), "success")
+	}
 }
 
 // An instance that goes away lets nobody wait.
