@@ -72,6 +72,7 @@ type Config struct {
 	Limits     *limit.Limits
 	Stream     http.Handler // GET /v1/stream
 	Socket     http.Handler // GET /v1/ws
+	SocketIO   http.Handler // /socket.io/; judges origins itself, by the same rule, for its refusals have a form of their own
 	Metrics    http.Handler // GET /metrics
 	Middleware func(http.Handler) http.Handler
 }
@@ -122,7 +123,13 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	return a.bounded(protect(c.Middleware(mux))), nil
+	outer := http.NewServeMux()
+	outer.Handle("/", c.Middleware(mux))
+	if c.SocketIO != nil {
+		outer.Handle("/socket.io", c.SocketIO)
+		outer.Handle("/socket.io/", c.SocketIO)
+	}
+	return a.bounded(protect(outer)), nil
 }
 
 // byMethod tells who uses the wrong method which are right.
