@@ -123,13 +123,18 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	outer := http.NewServeMux()
-	outer.Handle("/", c.Middleware(mux))
-	if c.SocketIO != nil {
-		outer.Handle("/socket.io", c.SocketIO)
-		outer.Handle("/socket.io/", c.SocketIO)
-	}
-	return a.bounded(protect(outer)), nil
+	return a.bounded(protect(beside(c.SocketIO, c.Middleware(mux)))), nil
+}
+
+// beside lets a handler answer everything under /socket.io, and another the rest.
+func beside(socketIO, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if socketIO != nil && (r.URL.Path == "/socket.io" || strings.HasPrefix(r.URL.Path, "/socket.io/")) {
+			socketIO.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
 }
 
 // byMethod tells who uses the wrong method which are right.
