@@ -17,7 +17,6 @@ type assembly struct {
 
 // assemble begins a packet with attachments.
 func assemble(p packet) *assembly {
-	p.payload = bytes.Clone(p.payload)
 	return &assembly{packet: p}
 }
 
@@ -27,7 +26,10 @@ func (a *assembly) add(data []byte, most int64) (complete bool, err error) {
 	if a.size += int64(len(data)); a.size > most {
 		return false, session.TooLarge
 	}
-	a.parts = append(a.parts, append([]byte{}, data...)) // nil is one that has been taken
+	if data == nil {
+		data = []byte{} // nil is one that has been taken
+	}
+	a.parts = append(a.parts, data)
 	return len(a.parts) == a.packet.attachments, nil
 }
 

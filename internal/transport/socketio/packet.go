@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -74,7 +75,7 @@ func parsePacket(text []byte) (p packet, err error) {
 	}
 	if len(rest) > 0 && rest[0] == '/' {
 		name, behind, _ := bytes.Cut(rest, []byte(","))
-		if len(name) > maxName {
+		if len(name) > maxName || bytes.ContainsFunc(name, unicode.IsControl) { // U+001E would end a packet of ours
 			return p, errPacket
 		}
 		p.namespace, rest = string(name), behind
