@@ -54,6 +54,7 @@ type App struct {
 	config   config.Config
 	version  string
 	listener net.Listener
+	address  string // at which other instances reach it
 	server   *http.Server
 	keys     *access.KeySet      // of JWKS_URL, or nil
 	shown    *certificate.Keeper // nil without TLS
@@ -246,28 +247,20 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	if err := a.openTLS(registry); err != nil {
 		return err
 	}
-	a.listener, err = listenOn(ctx, c, limits)
-	return err
-}
-
-// URL is where the instance is reached from this machine.
-func (a *App) URL() string {
-	host := a.config.Host
-	if host == "" || net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1"
+	if a.listener, err = listenOn(ctx, c, limits); err != nil {
+		return err
 	}
-	_, port, err := net.SplitHostPort(a.listener.Addr().String())
-	if err != nil {
-		panic("app: a TCP address without a port: " + err.Error())
+	if a.address, err = a.reachedAt(ctx); err != nil {
+		return err
 	}
-	return a.scheme() + "://" + net.JoinHostPort(host, port)
+	return a.member.Advertise(ctx, a.address)
 }
 
 // Run serves until ctx ends or something cannot go on, then drains. It returns
 // nil after a shutdown that was asked for.
 func (a *App) Run(ctx context.Context) error {
 	defer a.release()
-	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "version", a.version, "settings", a.config)
+	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "advertised", a.address, "version", a.version, "settings", a.config)
 	// What serves lives on after ctx, until the sessions have left.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
