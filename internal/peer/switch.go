@@ -59,7 +59,8 @@ func New(c Config) *Switch {
 	}
 	s := &Switch{config: c, metrics: newMetrics(c.Metrics), open: map[*passing]struct{}{}}
 	s.takeovers.init()
-	s.transport, s.proxy = s.newTransport(), s.newProxy()
+	s.transport = s.newTransport()
+	s.proxy = s.newProxy()
 	return s
 }
 
