@@ -260,7 +260,8 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 // nil after a shutdown that was asked for.
 func (a *App) Run(ctx context.Context) error {
 	defer a.release()
-	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "advertised", a.address, "version", a.version, "settings", a.config)
+	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "advertised", a.address,
+		"version", a.version, "settings", a.config)
 	// What serves lives on after ctx, until the sessions have left.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

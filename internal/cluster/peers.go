@@ -35,6 +35,12 @@ type Peer struct {
 	missed time.Time // when it was not seen for the first time; zero: it was
 }
 
+func newPeer(incarnation uuid.UUID, address *url.URL) *Peer {
+	p := &Peer{Incarnation: incarnation, URL: address}
+	p.life, p.end = context.WithCancel(context.Background())
+	return p
+}
+
 // OnGone calls f when the peer is gone; stop prevents that.
 func (p *Peer) OnGone(f func()) (stop func() bool) { return context.AfterFunc(p.life, f) }
 
@@ -111,9 +117,7 @@ func (p *peers) update(rows []db.InstancePeersRow, now time.Time) {
 			if err != nil {
 				continue // no instance writes such
 			}
-			peer := &Peer{Incarnation: id, URL: address}
-			peer.life, peer.end = context.WithCancel(context.Background())
-			p.known[id] = peer
+			p.known[id] = newPeer(id, address)
 		}
 		found[id] = true
 	}

@@ -114,7 +114,7 @@ func TestForward_ClientLeaves(t *testing.T) {
 // dial opens a WebSocket to a session through a node.
 func dial(t *testing.T, n *node, sid string) *websocket.Conn {
 	t.Helper()
-	ws, answer, err := websocket.Dial(t.Context(), n.address(sid, ""), &websocket.DialOptions{HTTPClient: client}) //nolint:bodyclose // the library's
+	ws, answer, err := websocket.Dial(t.Context(), n.address(sid, ""), &websocket.DialOptions{HTTPClient: client})
 	require.NoError(t, err)
 	require.Empty(t, answer.Header[header])
 	ws.SetReadLimit(1 << 20)
