@@ -5,7 +5,7 @@
 // who resumes a client's session tells the others, where an older connection of the
 // same client may not know yet that it is dead.
 //
-// What instances send bears a seal: a header, signed with a key that is derived from
+// What instances send bears a voucher: a header, signed with a key that is derived from
 // CLUSTER_SECRET, with who sends it, to whom, when, and for which client. A request
 // with that header is believed or refused, never passed on again; so there are no
 // loops, and clients cannot write it.
@@ -15,7 +15,7 @@
 // on from the log.
 //
 //	switch.go    Switch: which request goes where
-//	seal.go      the seal; seen.go: that it is used once
+//	voucher.go      the voucher; seen.go: that it is used once
 //	forward.go   passing on; socket.go: a WebSocket that is passed on
 //	receive.go   taking what is passed on
 //	takeover.go  telling the others of a session that was resumed here

@@ -97,12 +97,12 @@ func (s *Switch) forward(w http.ResponseWriter, r *http.Request, owner uuid.UUID
 
 // address makes the request that is sent of the one that came. Host stays the
 // client's, by which the owner judges origins; headers with which proxies speak of
-// the client are left out, since the seal says where it is.
+// the client are left out, since the voucher says where it is.
 func (s *Switch) address(r *httputil.ProxyRequest) {
 	p := passingOf(r.In)
 	r.SetURL(p.peer.URL)
 	r.Out.Host = r.In.Host
-	mine := newSeal(s.config.Self, p.peer.Incarnation)
+	mine := newVoucher(s.config.Self, p.peer.Incarnation)
 	mine.client = s.config.Client(r.In)
 	r.Out.Header.Set(header, mine.sign(s.config.Keys[0], r.Out.Method, r.Out.URL.RequestURI()))
 }

@@ -243,7 +243,7 @@ type reply struct {
 	body string
 }
 
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 
 func do(t *testing.T, method, address, body string, header ...string) reply {
 	t.Helper()

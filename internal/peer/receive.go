@@ -21,36 +21,36 @@ func (s *Switch) Client(r *http.Request) netip.Addr {
 	return s.config.Client(r)
 }
 
-// receive answers a request with a seal. mine says whether its session is this
+// receive answers a request with a voucher. mine says whether its session is this
 // instance's: a request is passed on once at most.
 func (s *Switch) receive(w http.ResponseWriter, r *http.Request, mine bool, next http.Handler, takenOver func(string, time.Time)) {
-	seal, err := s.believe(r)
+	voucher, err := s.believe(r)
 	switch {
 	case err != nil:
 		s.refuse(w, r, err)
-	case len(seal.body) > 0:
-		s.hear(w, r, seal, takenOver)
+	case len(voucher.body) > 0:
+		s.hear(w, r, voucher, takenOver)
 	case !mine:
 		s.refuse(w, r, misdirected)
 	default:
 		s.metrics.received.WithLabelValues(taken).Inc()
 		w.Header().Set(header, taken)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, seal.client)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, voucher.client)))
 	}
 }
 
-// believe returns the request's seal, and takes it away.
-func (s *Switch) believe(r *http.Request) (seal, error) {
-	got, err := openSeal(s.config.Keys, r.Method, r.RequestURI, r.Header[header])
+// believe returns the request's voucher, and takes it away.
+func (s *Switch) believe(r *http.Request) (voucher, error) {
+	got, err := openVoucher(s.config.Keys, r.Method, r.RequestURI, r.Header[header])
 	switch {
 	case err != nil:
-		return seal{}, err
+		return voucher{}, err
 	case !got.current():
-		return seal{}, badClock
+		return voucher{}, badClock
 	case got.to != s.config.Self || got.from == s.config.Self:
-		return seal{}, misdirected
+		return voucher{}, misdirected
 	case !s.seen.first(got.once, time.Now()):
-		return seal{}, repeated
+		return voucher{}, repeated
 	}
 	r.Header.Del(header)
 	return got, nil

@@ -16,16 +16,16 @@ import (
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-// sealed is a seal for a request of one node to another, and the way it goes.
-type sealed struct {
-	seal
+// vouched is a voucher for a request of one node to another, and the way it goes.
+type vouched struct {
+	voucher
 
 	key         []byte
 	method, uri string
 	header      func(value string) []string // what is made of it on the way
 }
 
-// Whatever is not sealed as it must be is refused: not answered, and not passed on.
+// Whatever is not vouched as it must be is refused: not answered, and not passed on.
 func TestReceive_Refuses(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
@@ -33,26 +33,26 @@ func TestReceive_Refuses(t *testing.T) {
 	uri := strings.TrimPrefix(a.address(a.sid(), "&now"), a.url)
 	ofB := strings.TrimPrefix(a.address(b.sid(), "&now"), a.url)
 	for name, test := range map[string]struct {
-		change func(*sealed)
+		change func(*vouched)
 		want   refusal
 	}{
-		"another key":    {func(s *sealed) { s.key = []byte("another key") }, badSignature},
-		"no key":         {func(s *sealed) { s.key = nil }, badSignature},
-		"another path":   {func(s *sealed) { s.uri = strings.Replace(uri, "socket.io", "socket.xx", 1) }, badSignature},
-		"another query":  {func(s *sealed) { s.uri = uri + "&x=1" }, badSignature},
-		"another method": {func(s *sealed) { s.method = http.MethodPost }, badSignature},
-		"old":            {func(s *sealed) { s.at = time.Now().Add(-leeway - time.Second) }, badClock},
-		"of the future":  {func(s *sealed) { s.at = time.Now().Add(leeway + time.Second) }, badClock},
-		"for another":    {func(s *sealed) { s.to = c.member.Incarnation() }, misdirected},
-		"for nobody":     {func(s *sealed) { s.to = uuid.Nil }, misdirected},
-		"from itself":    {func(s *sealed) { s.from = a.member.Incarnation() }, misdirected},
-		"twice":          {func(s *sealed) { s.header = func(v string) []string { return []string{v, v} } }, badSignature},
-		"cut":            {func(s *sealed) { s.header = func(v string) []string { return []string{v[:len(v)-1]} } }, badSignature},
-		"empty":          {func(s *sealed) { s.header = func(string) []string { return []string{""} } }, badSignature},
-		"nonsense":       {func(s *sealed) { s.header = func(string) []string { return []string{"taken"} } }, badSignature},
-		"another client": {func(s *sealed) { s.header = changed(visitor.String(), "203.0.113.8") }, badSignature},
-		"another sender": {func(s *sealed) { s.header = changed(b.member.Incarnation().String(), uuid.NewString()) }, badSignature},
-		"signed, no seal": {func(s *sealed) {
+		"another key":    {func(s *vouched) { s.key = []byte("another key") }, badSignature},
+		"no key":         {func(s *vouched) { s.key = nil }, badSignature},
+		"another path":   {func(s *vouched) { s.uri = strings.Replace(uri, "socket.io", "socket.xx", 1) }, badSignature},
+		"another query":  {func(s *vouched) { s.uri = uri + "&x=1" }, badSignature},
+		"another method": {func(s *vouched) { s.method = http.MethodPost }, badSignature},
+		"old":            {func(s *vouched) { s.at = time.Now().Add(-leeway - time.Second) }, badClock},
+		"of the future":  {func(s *vouched) { s.at = time.Now().Add(leeway + time.Second) }, badClock},
+		"for another":    {func(s *vouched) { s.to = c.member.Incarnation() }, misdirected},
+		"for nobody":     {func(s *vouched) { s.to = uuid.Nil }, misdirected},
+		"from itself":    {func(s *vouched) { s.from = a.member.Incarnation() }, misdirected},
+		"twice":          {func(s *vouched) { s.header = func(v string) []string { return []string{v, v} } }, badSignature},
+		"cut":            {func(s *vouched) { s.header = func(v string) []string { return []string{v[:len(v)-1]} } }, badSignature},
+		"empty":          {func(s *vouched) { s.header = func(string) []string { return []string{""} } }, badSignature},
+		"nonsense":       {func(s *vouched) { s.header = func(string) []string { return []string{"taken"} } }, badSignature},
+		"another client": {func(s *vouched) { s.header = changed(visitor.String(), "203.0.113.8") }, badSignature},
+		"another sender": {func(s *vouched) { s.header = changed(b.member.Incarnation().String(), uuid.NewString()) }, badSignature},
+		"signed, no voucher": {func(s *vouched) {
 			s.header = func(string) []string { return []string{";" + encode(mac(keys[0], "GET", uri, ""))} }
 		}, badSignature},
 	} {
@@ -61,14 +61,14 @@ func TestReceive_Refuses(t *testing.T) {
 		require.Equal(t, string(test.want), got.Header.Get(header), name)
 		require.Contains(t, got.body, refusals[test.want], name)
 	}
-	got := a.ask(t, b, ofB, func(s *sealed) { s.uri = ofB })
+	got := a.ask(t, b, ofB, func(s *vouched) { s.uri = ofB })
 	require.Equal(t, string(misdirected), got.Header.Get(header), "it is passed on once only")
 	require.Empty(t, a.asked)
 	require.Zero(t, b.accepted.Load()+c.accepted.Load())
 	for _, why := range []refusal{badSignature, badClock, misdirected} {
 		require.Positive(t, a.received(string(why)))
 	}
-	require.Equal(t, "now", a.ask(t, b, uri, func(*sealed) {}).body, "the seal that all of these were made of")
+	require.Equal(t, "now", a.ask(t, b, uri, func(*vouched) {}).body, "the voucher that all of these were made of")
 	require.Equal(t, visitor, a.Client(receive(t, a.asked)))
 }
 
@@ -77,9 +77,9 @@ func changed(from, to string) func(string) []string {
 }
 
 // ask asks a node what another one would ask.
-func (n *node) ask(t *testing.T, from *node, uri string, change func(*sealed)) reply {
+func (n *node) ask(t *testing.T, from *node, uri string, change func(*vouched)) reply {
 	t.Helper()
-	s := sealed{newSeal(from.member.Incarnation(), n.member.Incarnation()), keys[0], http.MethodGet, uri, func(v string) []string { return []string{v} }}
+	s := vouched{newVoucher(from.member.Incarnation(), n.member.Incarnation()), keys[0], http.MethodGet, uri, func(v string) []string { return []string{v} }}
 	s.client = visitor
 	change(&s)
 	var fields []string
@@ -89,20 +89,20 @@ func (n *node) ask(t *testing.T, from *node, uri string, change func(*sealed)) r
 	return do(t, http.MethodGet, n.url+uri, "", fields...)
 }
 
-// A seal is good for one request.
+// A voucher is good for one request.
 func TestReceive_Replay(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	a, b := start(t, pool), start(t, pool)
 	uri := strings.TrimPrefix(a.address(a.sid(), "&now"), a.url)
-	s := newSeal(b.member.Incarnation(), a.member.Incarnation())
+	s := newVoucher(b.member.Incarnation(), a.member.Incarnation())
 	value := s.sign(keys[0], http.MethodGet, uri)
 	require.Equal(t, "now", do(t, http.MethodGet, a.url+uri, "", header, value).body)
 	got := do(t, http.MethodGet, a.url+uri, "", header, value)
 	require.Equal(t, http.StatusForbidden, got.StatusCode)
 	require.Equal(t, string(repeated), got.Header.Get(header))
 	require.Len(t, a.asked, 1)
-	require.False(t, a.Client(<-a.asked).IsValid(), "a seal without a client has none")
+	require.False(t, a.Client(<-a.asked).IsValid(), "a voucher without a client has none")
 }
 
 // A client cannot write the header: with one, its request goes nowhere. And it cannot
@@ -229,7 +229,7 @@ func TestTakeover_Forged(t *testing.T) {
 	require.NoError(t, err)
 	digest := sha256.Sum256(body)
 	sign := func(key []byte, uri string, body []byte) string {
-		s := newSeal(b.member.Incarnation(), a.member.Incarnation())
+		s := newVoucher(b.member.Incarnation(), a.member.Incarnation())
 		s.body = body
 		return s.sign(key, http.MethodPost, uri)
 	}
@@ -238,11 +238,11 @@ func TestTakeover_Forged(t *testing.T) {
 		path, value string
 		body        []byte
 	}{
-		"another key":         {takeoverPath, sign([]byte("x"), takeoverPath, digest[:]), body},
-		"another body":        {takeoverPath, sign(keys[0], takeoverPath, digest[:]), bytes.Replace(body, []byte("public"), []byte("secret"), 1)},
-		"a seal for a client": {takeoverPath, sign(keys[0], takeoverPath, nil), body},
-		"at another path":     {"/socket.io/", sign(keys[0], "/socket.io/", digest[:]), body},
-		"no seal":             {takeoverPath, "", body},
+		"another key":            {takeoverPath, sign([]byte("x"), takeoverPath, digest[:]), body},
+		"another body":           {takeoverPath, sign(keys[0], takeoverPath, digest[:]), bytes.Replace(body, []byte("public"), []byte("secret"), 1)},
+		"a voucher for a client": {takeoverPath, sign(keys[0], takeoverPath, nil), body},
+		"at another path":        {"/socket.io/", sign(keys[0], "/socket.io/", digest[:]), body},
+		"no voucher":             {takeoverPath, "", body},
 	} {
 		require.Equal(t, http.StatusForbidden, do(t, http.MethodPost, a.url+test.path, string(test.body), header, test.value).StatusCode, name)
 	}
@@ -255,7 +255,7 @@ func TestTakeover_Forged(t *testing.T) {
 	require.Len(t, a.asked, 1)
 }
 
-// A seal is remembered for as long as it could be believed, and not for ever.
+// A voucher is remembered for as long as it could be believed, and not for ever.
 func TestSeen(t *testing.T) {
 	t.Parallel()
 	var s seen
@@ -273,22 +273,22 @@ func TestSeen(t *testing.T) {
 	require.True(t, s.first(once(99), now.Add(2*memory)))
 }
 
-// Whatever comes as a seal: it is believed only as it was signed.
-func FuzzSeal(f *testing.F) {
-	s := newSeal(uuid.New(), uuid.New())
+// Whatever comes as a voucher: it is believed only as it was signed.
+func FuzzVoucher(f *testing.F) {
+	s := newVoucher(uuid.New(), uuid.New())
 	f.Add(s.text())
 	s.client, s.body = netip.MustParseAddr("2001:db8::1"), make([]byte, sha256.Size)
 	f.Add(s.text())
 	f.Add(";;;;;")
 	f.Fuzz(func(t *testing.T, text string) {
-		got, err := parseSeal(text)
+		got, err := parseVoucher(text)
 		if err != nil {
 			return
 		}
-		again, err := openSeal(keys, http.MethodGet, "/x", []string{got.sign(keys[0], http.MethodGet, "/x")})
+		again, err := openVoucher(keys, http.MethodGet, "/x", []string{got.sign(keys[0], http.MethodGet, "/x")})
 		require.NoError(t, err)
 		require.Equal(t, got.text(), again.text())
-		_, err = openSeal(keys, http.MethodGet, "/x", []string{text})
+		_, err = openVoucher(keys, http.MethodGet, "/x", []string{text})
 		require.Error(t, err)
 	})
 }

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// memory is how long a seal is remembered: from its being early by the leeway to its
+// memory is how long a voucher is remembered: from its being early by the leeway to its
 // being late by it.
 const memory = 2 * leeway
 
-// seen remembers seals that were believed, each for one to two memories.
+// seen remembers vouchers that were believed, each for one to two memories.
 type seen struct {
 	mu          sync.Mutex
 	now, before map[[16]byte]struct{}
 	since       time.Time // when now began
 }
 
-// first reports whether a seal is seen for the first time.
+// first reports whether a voucher is seen for the first time.
 func (s *seen) first(once [16]byte, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

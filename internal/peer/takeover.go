@@ -133,7 +133,7 @@ func (s *Switch) post(ctx context.Context, p *cluster.Peer, batch []takeover) er
 	if err != nil {
 		return err
 	}
-	mine := newSeal(s.config.Self, p.Incarnation)
+	mine := newVoucher(s.config.Self, p.Incarnation)
 	digest := sha256.Sum256(body)
 	mine.body = digest[:]
 	r.Header.Set(header, mine.sign(s.config.Keys[0], r.Method, r.URL.RequestURI()))
@@ -146,12 +146,12 @@ func (s *Switch) post(ctx context.Context, p *cluster.Peer, batch []takeover) er
 	return verdict(answer.Header.Get(header))
 }
 
-// hear takes in what another instance tells. Its seal covers the body.
-func (s *Switch) hear(w http.ResponseWriter, r *http.Request, seal seal, takenOver func(string, time.Time)) {
+// hear takes in what another instance tells. Its voucher covers the body.
+func (s *Switch) hear(w http.ResponseWriter, r *http.Request, voucher voucher, takenOver func(string, time.Time)) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTakeovers))
 	digest := sha256.Sum256(body)
 	var batch []takeover
-	if err != nil || r.URL.Path != takeoverPath || !hmac.Equal(digest[:], seal.body) || json.Unmarshal(body, &batch) != nil {
+	if err != nil || r.URL.Path != takeoverPath || !hmac.Equal(digest[:], voucher.body) || json.Unmarshal(body, &batch) != nil {
 		s.refuse(w, r, badSignature)
 		return
 	}
@@ -160,7 +160,7 @@ func (s *Switch) hear(w http.ResponseWriter, r *http.Request, seal seal, takenOv
 	for _, t := range batch {
 		takenOver(t.SID, now.Add(-time.Duration(t.AgeMs)*time.Millisecond))
 	}
-	slog.DebugContext(r.Context(), "sessions were resumed elsewhere", "component", "peer", "sessions", len(batch), "peer", seal.from)
+	slog.DebugContext(r.Context(), "sessions were resumed elsewhere", "component", "peer", "sessions", len(batch), "peer", voucher.from)
 	w.Header().Set(header, taken)
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	// header has the seal of a request between instances and, in the answer, what
+	// header has the voucher of a request between instances and, in the answer, what
 	// became of it.
 	header = "Tailroom-Peer"
 	// leeway is how far the clocks of two instances may lie apart, the way included.
 	leeway = 30 * time.Second
-	// taken is the answer of who has believed a seal.
+	// taken is the answer of who has believed a voucher.
 	taken = "taken"
 )
 
-// seal says of a request between instances who stands for it.
-type seal struct {
+// voucher says of a request between instances who stands for it.
+type voucher struct {
 	from, to uuid.UUID
 	at       time.Time  // in milliseconds
-	once     [16]byte   // no two seals have the same
+	once     [16]byte   // no two vouchers have the same
 	client   netip.Addr // whose request it is; invalid: the instance's own
 	body     []byte     // SHA-256 of the body; empty: it is the client's, and anything
 }
 
-// refusal is why a seal is not believed.
+// refusal is why a voucher is not believed.
 type refusal string
 
 const (
@@ -53,7 +53,7 @@ var refusals = map[refusal]string{
 // Error makes a refusal an error.
 func (r refusal) Error() string { return refusals[r] }
 
-// verdict is what the header of an answer says: nil, if the seal was believed.
+// verdict is what the header of an answer says: nil, if the voucher was believed.
 func verdict(said string) error {
 	switch _, known := refusals[refusal(said)]; {
 	case said == taken:
@@ -64,15 +64,15 @@ func verdict(said string) error {
 	return errNobody
 }
 
-// newSeal is a seal of now.
-func newSeal(from, to uuid.UUID) seal {
-	s := seal{from: from, to: to, at: time.Now()}
+// newVoucher is a voucher of now.
+func newVoucher(from, to uuid.UUID) voucher {
+	s := voucher{from: from, to: to, at: time.Now()}
 	_, _ = rand.Read(s.once[:]) // never fails
 	return s
 }
 
 // text is the header's value without the signature.
-func (s seal) text() string {
+func (s voucher) text() string {
 	client := ""
 	if s.client.IsValid() {
 		client = s.client.String()
@@ -84,35 +84,35 @@ func (s seal) text() string {
 }
 
 // sign returns the header's value for a request.
-func (s seal) sign(key []byte, method, uri string) string {
+func (s voucher) sign(key []byte, method, uri string) string {
 	text := s.text()
 	return text + ";" + encode(mac(key, method, uri, text))
 }
 
-// openSeal returns the seal of a request if one of the keys has signed it.
-func openSeal(keys [][]byte, method, uri string, values []string) (seal, error) {
+// openVoucher returns the voucher of a request if one of the keys has signed it.
+func openVoucher(keys [][]byte, method, uri string, values []string) (voucher, error) {
 	if len(values) != 1 {
-		return seal{}, badSignature
+		return voucher{}, badSignature
 	}
 	cut := strings.LastIndexByte(values[0], ';')
 	text := values[0][:max(cut, 0)]
 	signature, err := decode(values[0][cut+1:])
 	if err != nil {
-		return seal{}, badSignature
+		return voucher{}, badSignature
 	}
 	for _, key := range keys {
 		if hmac.Equal(signature, mac(key, method, uri, text)) {
-			return parseSeal(text)
+			return parseVoucher(text)
 		}
 	}
-	return seal{}, badSignature
+	return voucher{}, badSignature
 }
 
-// parseSeal reads what text has written.
-func parseSeal(text string) (s seal, err error) {
+// parseVoucher reads what text has written.
+func parseVoucher(text string) (s voucher, err error) {
 	fields := strings.Split(text, ";")
 	if len(fields) != 6 {
-		return seal{}, badSignature // of a version that writes another one
+		return voucher{}, badSignature // of a version that writes another one
 	}
 	from, err1 := uuid.Parse(fields[0])
 	to, err2 := uuid.Parse(fields[1])
@@ -121,23 +121,23 @@ func parseSeal(text string) (s seal, err error) {
 	body, err5 := decode(fields[5])
 	for _, err := range []error{err1, err2, err3, err4, err5} {
 		if err != nil {
-			return seal{}, badSignature
+			return voucher{}, badSignature
 		}
 	}
-	s = seal{from: from, to: to, at: time.UnixMilli(at), body: body}
+	s = voucher{from: from, to: to, at: time.UnixMilli(at), body: body}
 	copy(s.once[:], once)
 	if fields[4] != "" {
 		if s.client, err = netip.ParseAddr(fields[4]); err != nil {
-			return seal{}, badSignature
+			return voucher{}, badSignature
 		}
 	}
 	return s, nil
 }
 
-// current reports whether the seal is of now.
-func (s seal) current() bool { return time.Since(s.at).Abs() <= leeway }
+// current reports whether the voucher is of now.
+func (s voucher) current() bool { return time.Since(s.at).Abs() <= leeway }
 
-// mac covers the request line and the seal. No part of them has a line break.
+// mac covers the request line and the voucher. No part of them has a line break.
 func mac(key []byte, method, uri, text string) []byte {
 	h := hmac.New(sha256.New, key)
 	_, _ = h.Write([]byte(method + "\n" + uri + "\n" + text))
