@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -27,6 +26,7 @@ import (
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/fair"
 	"github.com/tailroom/tailroom/internal/hub"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
 	"github.com/tailroom/tailroom/internal/publish"
@@ -53,7 +53,7 @@ const (
 type App struct {
 	config   config.Config
 	version  string
-	listener net.Listener
+	listener *limit.Listener
 	address  string // at which other instances reach it
 	server   *http.Server
 	keys     *access.KeySet      // of JWKS_URL, or nil

@@ -24,7 +24,7 @@ func newLimits(c config.Config, registry *prometheus.Registry) *limit.Limits {
 
 // listenOn binds the port. How many connections there may be is a setting, or what
 // the limit of open files leaves when the database has its own.
-func listenOn(ctx context.Context, c config.Config, limits *limit.Limits) (net.Listener, error) {
+func listenOn(ctx context.Context, c config.Config, limits *limit.Limits) (*limit.Listener, error) {
 	possible, err := limit.MaxConnections(c.DatabaseConns + otherConns)
 	if err != nil {
 		return nil, err
