@@ -8,8 +8,10 @@ CREATE TABLE tailroom.instances (
     incarnation uuid             PRIMARY KEY,
     name        text COLLATE "C" NOT NULL UNIQUE,
     started_at  timestamptz      NOT NULL,
-    seen_at     timestamptz      NOT NULL
+    seen_at     timestamptz      NOT NULL,
+    address     text             NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN tailroom.instances.address IS 'A URL: where the others reach it; empty until it listens.';
 
 CREATE TABLE tailroom.consumers (
     tenant          text COLLATE "C" NOT NULL,
@@ -83,13 +85,15 @@ BEGIN
         WHERE i.name = instance_join.name AND i.incarnation <> instance_join.incarnation); -- somebody was faster
 END $$;
 
--- instance_beat shows that an instance lives, and returns how many do: 0 if this one
--- is not known any more. It takes away those that have been dead for a minute.
-CREATE FUNCTION tailroom.instance_beat(incarnation uuid) RETURNS bigint
+-- instance_beat shows that an instance lives, and where it is reached; it returns how
+-- many do: 0 if this one is not known any more. It takes away those that have been
+-- dead for a minute.
+CREATE FUNCTION tailroom.instance_beat(incarnation uuid, address text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 #variable_conflict use_column
 BEGIN
-    UPDATE tailroom.instances i SET seen_at = clock_timestamp() WHERE i.incarnation = instance_beat.incarnation;
+    UPDATE tailroom.instances i SET seen_at = clock_timestamp(), address = instance_beat.address
+    WHERE i.incarnation = instance_beat.incarnation;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;

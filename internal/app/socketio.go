@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/catalog"
 	"github.com/tailroom/tailroom/internal/limit"
+	"github.com/tailroom/tailroom/internal/peer"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/request"
@@ -36,6 +38,11 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 			return fmt.Errorf("TAILROOM_SOCKETIO_TRAILING: %w", err)
 		}
 	}
+	a.peers = peer.New(peer.Config{
+		Self: a.member.Incarnation(), Keys: c.Cluster().Keys(access.Peers), Peers: a.member, Owner: engineio.Owner, Client: c.Proxies.Client,
+		Dial: (&net.Dialer{Timeout: time.Second}).DialContext, Patience: c.SocketIO.PingInterval + c.SocketIO.PingTimeout,
+		WriteTimeout: c.WriteTimeout, Metrics: registry,
+	})
 	a.socketIO = socketio.New(socketio.Config{
 		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Publisher: desk, Requester: requests, Consumers: a.consumers,
 		Replies: func(namespace, name string) bool {
@@ -44,7 +51,7 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		},
 		Keys: c.Cluster().Keys(access.Recovery), Trailing: c.SocketIO.Trailing, KeepExpired: c.SocketIO.TokenExpiry == "keep",
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, ConnectTimeout: joinTimeout, MaxMessage: c.MaxMessageBytes,
-		Limits: rules.Limits, Metrics: registry,
+		Limits: rules.Limits, Metrics: registry, Recovered: a.peers.Announce,
 	})
 	a.engine = engineio.New(engineio.Config{
 		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept, Client: c.Proxies.Client,
