@@ -9,6 +9,7 @@ export async function startLine(url) {
   let target = new URL(url)
   const sockets = new Set()
   const upstreams = new WeakSet()
+  const abandoned = new WeakSet()
   const track = (socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket)).on('error', () => {}) // cut on purpose
@@ -20,7 +21,7 @@ export async function startLine(url) {
     track(upstream)
     upstreams.add(upstream)
     client.pipe(upstream).pipe(client)
-    client.on('close', () => upstream.destroy())
+    client.on('close', () => { if (!abandoned.has(upstream)) upstream.destroy() })
     upstream.on('close', () => client.destroy())
   })
   server.listen(0, '127.0.0.1')
@@ -41,6 +42,13 @@ export async function startLine(url) {
     /** What is connected stays so, and not a byte comes through any more. */
     freeze() {
       for (const socket of sockets) socket.unpipe().pause()
+    },
+    /** The client loses what is connected; the instance does not learn of it, and what it says is lost. */
+    abandon() {
+      for (const socket of sockets) {
+        if (upstreams.has(socket)) abandoned.add(socket.unpipe().resume())
+        else socket.unpipe().destroy()
+      }
     },
     leadTo(other) {
       target = new URL(other)

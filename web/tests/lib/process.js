@@ -48,6 +48,11 @@ export async function startInstance(dsn, name, settings = {}) {
       child.kill('SIGTERM')
       await exited(child)
     },
+    /** Ends it without a word to anybody. */
+    async kill() {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    },
   }
 }
 
