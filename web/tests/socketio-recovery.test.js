@@ -96,13 +96,14 @@ describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
     test(`${name}: the line goes dead and nobody is told`, async (t) => {
       const company = newCompany()
       const line = await newLine(t, one.url)
-      const page = follow(t, line.url, '/orders', { token: company.token(), ...transport })
+      // Node's XMLHttpRequest may try to connect over what is dead, and would give that 20 seconds.
+      const page = follow(t, line.url, '/orders', { token: company.token(), timeout: 1_000, ...transport })
+      page.socket.on('disconnect', () => line.leadTo(two.url))
       await page.live()
       await company.order(two.url, 'o-1')
       await page.received(1)
       line.freeze()
       await company.order(two.url, 'o-2', 'o-3') // one writes them into the dead line
-      line.leadTo(two.url)
       const { reason } = await page.until(() => page.ends[0])
       assert.equal(reason, 'ping timeout')
       await page.received(3)
@@ -342,9 +343,10 @@ describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
 
     const moves = [there, there, here, here]
     for (const [i, instance] of moves.entries()) {
-      for (const { line } of parties) line.leadTo(instance.url)
       for (const { line } of parties) line.abandon()
       await company.order(one.url, `o-${i}`)
+      await Promise.all(parties.map(({ page }) => page.until(() => page.ends.length === i + 1)))
+      for (const { line } of parties) line.leadTo(instance.url)
       await Promise.all(parties.map(({ page }) => page.connected(i + 2)))
       await Promise.all(parties.map(({ page }) => page.until(() => page.orders.includes(`o-${i}`))))
       const counts = instance === here ? [2, 0] : [0, 2]
