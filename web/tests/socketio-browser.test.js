@@ -1,6 +1,6 @@
 // A page in Chromium that loads npm's socket.io-client as browsers get it, from another origin than the server's.
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, before, describe, it } from 'node:test'
 import { startBalancer } from './lib/balancer.js'
 import { startBrowser, startPage } from './lib/browser.js'
 import { startLine } from './lib/line.js'
@@ -22,6 +22,8 @@ after(async () => {
   await Promise.all([one?.stop(), other?.stop(), trailing?.stop(), site?.stop()])
   await postgres?.stop()
 })
+
+const test = (name, check) => it(name, { timeout: 60_000 }, check)
 
 /** A page, and the line through which it reaches the instances, each request another. */
 async function open(t, ...instances) {
@@ -88,7 +90,7 @@ const state = (page) => page.evaluate(() => ({
 }))
 const ids = (count, prefix) => Array.from({ length: count }, (_, i) => `${prefix}-${i}`)
 
-describe('Socket.IO in Chromium', { concurrency: 4, timeout: 90_000 }, () => {
+describe('Socket.IO in Chromium', { concurrency: 4 }, () => {
   test('long-polling, upgraded, cut for a while: everything is there once', async (t) => {
     const party = await open(t, one, other)
     const { company, line, page, balancer, requests } = party

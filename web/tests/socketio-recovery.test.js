@@ -1,7 +1,7 @@
 // Whatever happens to a line, an instance or a program, nobody who speaks Socket.IO misses an event; with npm's
 // socket.io-client as it is. Each test is a company of its own; they run at the same time on the same instances.
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, before, describe, it } from 'node:test'
 import { Manager } from 'socket.io-client'
 import { startBalancer } from './lib/balancer.js'
 import { followEvents, followSocket } from './lib/clients.js'
@@ -11,12 +11,12 @@ import { startProxy } from './lib/proxy.js'
 import { eventually, follow, newCompany, quick, watch, watchful } from './lib/socketio.js'
 
 const settings = { ...watchful, TAILROOM_DATABASE_CONNS: '2' }
-const start = (name, more) => startInstance(postgres.dsn, name, { ...settings, ...more })
+const test = (name, check) => it(name, { timeout: 60_000 }, check)
 
 let postgres, instances, one, two, three
 before(async () => {
   postgres = await startPostgres()
-  instances = [one, two, three] = await Promise.all(['one', 'two', 'three'].map((name) => start(name)))
+  instances = [one, two, three] = await Promise.all(['one', 'two', 'three'].map((name) => startInstance(postgres.dsn, name, settings)))
 })
 after(async () => {
   await Promise.all((instances ?? []).map((instance) => instance.stop()))
@@ -26,6 +26,13 @@ after(async () => {
 const transports = { websocket: { transports: ['websocket'] }, polling: { transports: ['polling'] } }
 const order = (orderId, more) => ({ orderId, branchId: 'b7', ...more })
 const ids = (count, prefix = 'o') => Array.from({ length: count }, (_, i) => `${prefix}-${i}`)
+
+/** An instance of a test's own. */
+async function start(t, name, more) {
+  const instance = await startInstance(postgres.dsn, name, { ...settings, ...more })
+  t.after(() => instance.kill())
+  return instance
+}
 
 async function newLine(t, url) {
   const line = await startLine(url)
@@ -49,11 +56,11 @@ async function ownerMark({ url }) {
 
 const recovered = ({ connects }) => connects.map((connect) => connect.recovered)
 
-describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
+describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
   for (const [name, transport] of Object.entries(transports)) {
     test(`${name}: the instance is killed`, async (t) => {
       const company = newCompany()
-      const victim = await start(`victim-${name}`)
+      const victim = await start(t, `victim-${name}`)
       const line = await newLine(t, victim.url)
       const page = follow(t, line.url, '/orders', { token: company.token(), ...transport })
       await page.live()
@@ -73,7 +80,7 @@ describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
 
     test(`${name}: every instance is killed, and others come`, async (t) => {
       const company = newCompany()
-      const old = await Promise.all(['a', 'b'].map((letter) => start(`old-${name}-${letter}`)))
+      const old = await Promise.all(['a', 'b'].map((letter) => start(t, `old-${name}-${letter}`)))
       const balancer = await newBalancer(t, ...old)
       const pages = [1, 2, 3].map(() => follow(t, balancer.url, '/orders', { token: company.token(), ...transport }))
       await Promise.all(pages.map((page) => page.live()))
@@ -81,8 +88,7 @@ describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
       await Promise.all(pages.map((page) => page.received(1)))
       await Promise.all(old.map((instance) => instance.kill()))
       await company.order(one.url, ...ids(50, 'away')) // the restaurants go on
-      const fresh = await Promise.all(['a', 'b'].map((letter) => start(`new-${name}-${letter}`)))
-      t.after(() => Promise.all(fresh.map((instance) => instance.stop())))
+      const fresh = await Promise.all(['a', 'b'].map((letter) => start(t, `new-${name}-${letter}`)))
       balancer.leadTo(...fresh.map(({ url }) => url))
       await Promise.all(pages.map((page) => page.received(51)))
       await company.order(fresh[1].url, 'o-2')
@@ -266,7 +272,7 @@ describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
 
   test('polling only: the owner is killed, and the rest know the sid no more', async (t) => {
     const company = newCompany()
-    const victim = await start('owner')
+    const victim = await start(t, 'owner')
     const balancer = await newBalancer(t, victim)
     const page = follow(t, balancer.url, '/orders', { token: company.token(), transports: ['polling'] })
     await page.live()
@@ -330,8 +336,7 @@ describe('Recovery over Socket.IO', { concurrency: 8, timeout: 90_000 }, () => {
   test('a predecessor that is half open is taken over, here and elsewhere', async (t) => {
     // Their pings take too long to tell anybody anything.
     const patient = { TAILROOM_SOCKETIO_PING_INTERVAL: '1m', TAILROOM_SOCKETIO_PING_TIMEOUT: '1m' }
-    const [here, there] = await Promise.all(['here', 'there'].map((name) => start(name, patient)))
-    t.after(() => Promise.all([here.stop(), there.stop()]))
+    const [here, there] = await Promise.all(['here', 'there'].map((name) => start(t, name, patient)))
     const sessions = async ({ url }) => (await (await fetch(`${url}/readyz`)).json()).sessions
     const company = newCompany()
     const parties = await Promise.all(Object.values(transports).map(async (transport) => {

@@ -48,9 +48,9 @@ export async function startInstance(dsn, name, settings = {}) {
       child.kill('SIGTERM')
       await exited(child)
     },
-    /** Ends it without a word to anybody. */
+    /** Ends it without a word to anybody, unless it has ended. */
     async kill() {
-      child.kill('SIGKILL')
+      if (!child.kill('SIGKILL')) return
       await once(child, 'exit')
     },
   }

@@ -6,6 +6,9 @@ import { mint } from './token.js'
 /** Those that tests need to be quick. All else is as a page has it that knows nothing of Tailroom. */
 export const quick = { reconnectionDelay: 20, reconnectionDelayMax: 200 }
 
+/** How long what must come about may take, in milliseconds. */
+const patience = 30_000
+
 /** What makes an instance notice soon, as by PING_INTERVAL and PING_TIMEOUT, that a client is not there. */
 export const watchful = { TAILROOM_SOCKETIO_PING_INTERVAL: '500ms', TAILROOM_SOCKETIO_PING_TIMEOUT: '4s', TAILROOM_HEARTBEAT: '1s' }
 
@@ -48,13 +51,20 @@ class Follower {
 
   /** Resolves when something has come about, to what check returns of it. */
   until(check) {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
+      const settle = (outcome, value) => {
+        clearTimeout(timer)
+        this.#waiting.delete(look)
+        outcome(value)
+      }
       const look = () => {
         const found = check(this)
-        if (!found) return
-        this.#waiting.delete(look)
-        resolve(found)
+        if (found) settle(resolve, found)
       }
+      const timer = setTimeout(() => {
+        const { socket, ...all } = this
+        settle(reject, new Error(`in vain: ${check}; there is ${JSON.stringify(all)}`))
+      }, patience)
       this.#waiting.add(look)
       look()
     })
@@ -113,9 +123,10 @@ export function newCompany() {
 
 /** Resolves when what is asked for again and again has come about, to what check returns of it. */
 export async function eventually(check) {
-  for (;;) {
+  for (const begin = performance.now(); performance.now() - begin < patience;) {
     const found = await check()
     if (found) return found
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
+  throw new Error(`in vain: ${check}`)
 }
