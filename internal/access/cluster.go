@@ -9,8 +9,11 @@ import (
 // that what was signed for one is worth nothing for another.
 type Purpose string
 
-// Tickets is the purpose of the keys that sign the cookies of browsers.
-const Tickets Purpose = "ticket"
+// The purposes there are.
+const (
+	Tickets  Purpose = "ticket"   // the cookies of browsers
+	Recovery Purpose = "recovery" // what Socket.IO clients come back with
+)
 
 // derivedKey is the length of a derived key, in bytes.
 const derivedKey = sha256.Size

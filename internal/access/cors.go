@@ -6,10 +6,20 @@ import (
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
-// Middleware applies the rule to every request that next would answer. An
-// allowed page may read the answers, with credentials; preflights are answered
-// here; a page that is not allowed gets a 403, before anything was done.
+// Middleware is Guard for what answers with problems.
 func (o Origins) Middleware(next http.Handler) http.Handler {
+	return o.Guard(next, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problem.New(problem.Forbidden, Foreign).With("origin", r.Header.Get("Origin")).Write(w)
+	}))
+}
+
+// Foreign tells a page that is not allowed why.
+const Foreign = "pages of this origin may not call: CORS_ORIGINS lists those that may"
+
+// Guard applies the rule to every request that next would answer. An allowed page
+// may read the answers, with credentials; preflights are answered here; a page that
+// is not allowed gets what refuse says, before anything was done.
+func (o Origins) Guard(next, refuse http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Add("Vary", "Origin")
@@ -19,8 +29,7 @@ func (o Origins) Middleware(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		case !o.Allowed(r):
-			problem.New(problem.Forbidden, "pages of this origin may not call: CORS_ORIGINS lists those that may").
-				With("origin", origin).Write(w)
+			refuse.ServeHTTP(w, r)
 			return
 		}
 		h.Set("Access-Control-Allow-Origin", origin) // browsers refuse * with credentials

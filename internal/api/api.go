@@ -72,6 +72,7 @@ type Config struct {
 	Limits     *limit.Limits
 	Stream     http.Handler // GET /v1/stream
 	Socket     http.Handler // GET /v1/ws
+	SocketIO   http.Handler // /socket.io/; judges origins itself, by the same rule, for its refusals have a form of their own
 	Metrics    http.Handler // GET /metrics
 	Middleware func(http.Handler) http.Handler
 }
@@ -122,7 +123,18 @@ func New(c Config) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.New(problem.NotFound, "there is nothing at this path").Write(w)
 	})
-	return a.bounded(protect(c.Middleware(mux))), nil
+	return a.bounded(protect(beside(c.SocketIO, c.Middleware(mux)))), nil
+}
+
+// beside lets a handler answer everything under /socket.io, and another the rest.
+func beside(socketIO, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if socketIO != nil && (r.URL.Path == "/socket.io" || strings.HasPrefix(r.URL.Path, "/socket.io/")) {
+			socketIO.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
 }
 
 // byMethod tells who uses the wrong method which are right.

@@ -34,6 +34,8 @@ import (
 	"github.com/tailroom/tailroom/internal/revoke"
 	"github.com/tailroom/tailroom/internal/session"
 	"github.com/tailroom/tailroom/internal/state"
+	"github.com/tailroom/tailroom/internal/transport/engineio"
+	"github.com/tailroom/tailroom/internal/transport/socketio"
 	"github.com/tailroom/tailroom/internal/transport/sse"
 	"github.com/tailroom/tailroom/internal/transport/ws"
 	"github.com/tailroom/tailroom/migrations"
@@ -74,6 +76,8 @@ type App struct {
 	waits                  *request.Waits
 	sessions               *session.Registry
 	sockets                *ws.Handler
+	engine                 *engineio.Server // under Socket.IO
+	socketIO               *socketio.Server
 	draining               atomic.Bool
 }
 
@@ -222,6 +226,13 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Authenticate: verifier.StreamGrant, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Namespaces: types.Namespaces(),
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, Limits: limits, Client: c.Proxies.Client, Metrics: registry,
 	})
+	most, err := mostConnections(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := a.openSocketIO(types, verifier.Verify, open, rules, desk, requests, most, registry); err != nil {
+		return err
+	}
 	handler, err := api.New(api.Config{
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
 		Catalog: types, Publisher: desk, History: a.history, Locator: a.hub,
@@ -229,7 +240,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
-		Socket: a.sockets, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
+		Socket: a.sockets, SocketIO: a.engine, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
@@ -246,7 +257,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	if err := a.openTLS(registry); err != nil {
 		return err
 	}
-	a.listener, err = listenOn(ctx, c, limits)
+	a.listener, err = listenOn(ctx, c, limits, most)
 	return err
 }
 
@@ -323,11 +334,13 @@ func (a *App) drain(ctx context.Context) {
 	if left := a.sessions.Drain(ctx, budget*2/3); left > 0 {
 		slog.WarnContext(ctx, "sessions are cut that did not leave in time", "component", "app", "sessions", left)
 	}
+	a.engine.Close(ctx)
 	if err := a.server.Shutdown(ctx); err != nil {
 		slog.WarnContext(ctx, "requests are cut that did not end in time", "component", "app", "error", err)
 		_ = a.server.Close()
 	}
 	a.sockets.Close(ctx)
+	a.socketIO.Close(ctx)
 }
 
 // release gives back what Build took.

@@ -22,12 +22,12 @@ func newLimits(c config.Config, registry *prometheus.Registry) *limit.Limits {
 	})
 }
 
-// listenOn binds the port. How many connections there may be is a setting, or what
-// the limit of open files leaves when the database has its own.
-func listenOn(ctx context.Context, c config.Config, limits *limit.Limits) (net.Listener, error) {
+// mostConnections is how many connections there may be: a setting, or what the limit of
+// open files leaves when the database has its own.
+func mostConnections(ctx context.Context, c config.Config) (int, error) {
 	possible, err := limit.MaxConnections(c.DatabaseConns + otherConns)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	most := c.Limits.Connections
 	if most == 0 {
@@ -37,6 +37,11 @@ func listenOn(ctx context.Context, c config.Config, limits *limit.Limits) (net.L
 		slog.WarnContext(ctx, "TAILROOM_MAX_CONNECTIONS is more than the process may open files for: raise that limit (ulimit -n)",
 			"component", "app", "connections", most, "possible", possible)
 	}
+	return most, nil
+}
+
+// listenOn binds the port, for so many connections.
+func listenOn(ctx context.Context, c config.Config, limits *limit.Limits, most int) (net.Listener, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
 	if err != nil {

@@ -39,6 +39,7 @@ const Patience = 30 * time.Second
 // Instance is a running instance.
 type Instance struct {
 	URL string
+	DSN string // of its database
 	// Client is what it is spoken to with; nil is this package's.
 	Client *http.Client
 	stop   context.CancelFunc
@@ -61,7 +62,7 @@ func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	a, err := app.Build(t.Context(), c, "test")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	i := &Instance{URL: a.URL(), stop: cancel, done: make(chan struct{})}
+	i := &Instance{URL: a.URL(), DSN: dsn, stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(i.done)
 		if err := a.Run(ctx); err != nil {

@@ -57,6 +57,7 @@ type Config struct {
 	MaxRooms        int // per session
 	MaxNamespaces   int // per session
 	Limits          Limits
+	SocketIO        SocketIO
 
 	Heartbeat      time.Duration
 	WriteTimeout   time.Duration
@@ -67,6 +68,14 @@ type Config struct {
 	DrainTimeout   time.Duration
 	OutboxPoll     time.Duration
 	PollInterval   time.Duration
+}
+
+// SocketIO is how the clients of that library are served.
+type SocketIO struct {
+	TokenExpiry  string   // "close" or "keep" their connections
+	Trailing     []string // namespaces whose events carry their offset as their last argument
+	PingInterval time.Duration
+	PingTimeout  time.Duration
 }
 
 // Need names a setting without a default that a command cannot do without, or

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/event"
 )
 
 // field gives a field of a Config its text form.
@@ -110,6 +111,22 @@ func logLevel(to *slog.Level) field {
 }
 
 func showLevel(level slog.Level) string { return strings.ToLower(level.String()) }
+
+func namespaces(to *[]string) field {
+	return parsed(to, func(text string) ([]string, error) {
+		var list []string
+		for name := range strings.SplitSeq(text, ",") {
+			if name = strings.TrimSpace(name); name == "" {
+				continue
+			}
+			if !event.ValidNamespace(name) {
+				return nil, errors.New("want namespaces such as /orders,/availability")
+			}
+			list = append(list, name)
+		}
+		return list, nil
+	}, func(list []string) string { return strings.Join(list, ",") })
+}
 
 func roleMap(to *access.RoleMap) field {
 	return parsed(to, access.ParseRoleMap, access.RoleMap.String)

@@ -67,6 +67,11 @@ func settings(c *Config) []setting {
 		{"TAILROOM_PUBLISH_RATE_PER_CONNECTION", off, "`number` of events that a WebSocket may publish in a second", numberOr(off, &c.Limits.PublishRatePerConnection)},
 		{"TAILROOM_PUBLISH_RATE_PER_COMPANY", off, "`number` of those by all of a company, on this instance", numberOr(off, &c.Limits.PublishRatePerCompany)},
 
+		{"SOCKETIO_TOKEN_EXPIRY", "close", "`close|keep`: what becomes of a Socket.IO connection whose token expires", choice(&c.SocketIO.TokenExpiry, "close", "keep")},
+		{"TAILROOM_SOCKETIO_TRAILING", "", "`list` of namespaces where the offset is the last argument of each Socket.IO event (default: in an event of its own)", namespaces(&c.SocketIO.Trailing)},
+		{"TAILROOM_SOCKETIO_PING_INTERVAL", "25s", "`time` between two pings of Engine.IO", duration(&c.SocketIO.PingInterval)},
+		{"TAILROOM_SOCKETIO_PING_TIMEOUT", "20s", "`time` in which a ping of Engine.IO must be answered", duration(&c.SocketIO.PingTimeout)},
+
 		{"TAILROOM_HEARTBEAT", "25s", "`time` between heartbeats", duration(&c.Heartbeat)},
 		{"TAILROOM_WRITE_TIMEOUT", "20s", "`time` without a byte written after which a connection is cut", duration(&c.WriteTimeout)},
 		{"TAILROOM_HELLO_TIMEOUT", "10s", "`time` in which a WebSocket must say hello", duration(&c.HelloTimeout)},

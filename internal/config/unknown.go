@@ -11,7 +11,7 @@ import (
 
 // notHere are the protocol's settings that this version does not have.
 var notHere = []string{
-	"SOCKETIO_TOKEN_EXPIRY", "TAILROOM_ADVERTISE_URL",
+	"TAILROOM_ADVERTISE_URL",
 }
 
 // clientNames are variables of the command line's clients.

@@ -175,14 +175,19 @@ func (e *Error) Write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	if e.Retry > 0 {
-		h.Set("Retry-After", retrySeconds(e.Retry))
-	}
+	e.SetRetry(h)
 	if e.Status() == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="tailroom"`)
 	}
 	w.WriteHeader(e.Status())
 	_, _ = w.Write(e.JSON()) // the client is gone: nobody to tell
+}
+
+// SetRetry sets Retry-After, if e advises it.
+func (e *Error) SetRetry(h http.Header) {
+	if e.Retry > 0 {
+		h.Set("Retry-After", retrySeconds(e.Retry))
+	}
 }
 
 // retrySeconds rounds up: Retry-After counts whole seconds.

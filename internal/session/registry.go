@@ -58,7 +58,7 @@ func NewRegistry(reg prometheus.Registerer) *Registry {
 	for _, reason := range reasons {
 		r.closed.WithLabelValues(reason.Name)
 	}
-	for _, transport := range []string{"websocket", "sse"} {
+	for _, transport := range []string{"websocket", "sse", "socketio"} {
 		r.opened.WithLabelValues(transport)
 		for _, role := range access.Roles {
 			r.connections.WithLabelValues(transport, string(role))

@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"testing"
@@ -16,8 +17,10 @@ import (
 // reader is a client that checks whatever it hears.
 type reader struct {
 	conn   Conn
-	cursor string   // where the client would come back with; "" before it knows any
-	heard  []string // the events, as they came
+	cursor string            // where the client would come back with; "" before it knows any
+	heard  []string          // the events, as they came
+	others map[string]string // the cursors of the other sessions, where there are several
+	of     string            // the session that cursor is of
 
 	expires string // when the token does, as the warning said
 }
@@ -39,8 +42,23 @@ func listen(t testing.TB, dial Dialer, i *apptest.Instance, ask Ask) *reader {
 func live(t testing.TB, dial Dialer, i *apptest.Instance, ask Ask) *reader {
 	t.Helper()
 	r := listen(t, dial, i, ask)
-	r.until(t, Live)
+	n := r.until(t, Live)
+	for caughtUp := map[string]bool{n.Session: true}; n.Session != "" && len(caughtUp) < len(ask.Namespaces); {
+		caughtUp[r.until(t, Live).Session] = true
+	}
 	return r
+}
+
+// turn puts the cursor of another session in the place of the one before.
+func (r *reader) turn(session string) {
+	if session == r.of {
+		return
+	}
+	if r.others == nil {
+		r.others = map[string]string{}
+	}
+	r.others[r.of] = r.cursor
+	r.cursor, r.of = r.others[session], session
 }
 
 // next reads a piece of news. What moves the cursor moves it on, other than a
@@ -48,6 +66,9 @@ func live(t testing.TB, dial Dialer, i *apptest.Instance, ask Ask) *reader {
 func (r *reader) next(t testing.TB) News {
 	t.Helper()
 	n := r.conn.Next(t)
+	if n.Kind != End {
+		r.turn(n.Session)
+	}
 	switch n.Kind {
 	case Event:
 		require.Greater(t, position(t, n.Cursor), r.position(t), "an event at or below the client's cursor")
@@ -119,6 +140,14 @@ func CursorOf(t testing.TB, raw []byte) string {
 	number, _, _ := bytes.Cut(rest, []byte(`,"id":"`))
 	require.Equal(t, strconv.FormatInt(position(t, string(cursor)), 10), string(number))
 	return string(cursor)
+}
+
+// sorted puts what several sessions heard into the order of the log.
+func sorted(t testing.TB, events []string) []string {
+	t.Helper()
+	return slices.SortedFunc(slices.Values(events), func(a, b string) int {
+		return cmp.Compare(position(t, CursorOf(t, []byte(a))), position(t, CursorOf(t, []byte(b))))
+	})
 }
 
 func positions(t testing.TB, events []string) []int64 {

@@ -52,6 +52,9 @@ type News struct {
 	Reason                   string
 	Oldest, Resume, Snapshot string
 	Expires                  string
+	// Session is the namespace whose session says it, where each has one of its own: then
+	// each has a cursor, and their news come in any order. "" is one session for all.
+	Session string
 }
 
 // Conn is a client's connection.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
+	"github.com/tailroom/tailroom/internal/transport/wire"
 )
 
 const (
@@ -40,7 +40,7 @@ const (
 type conn struct {
 	handler *Handler
 	ws      *websocket.Conn
-	line    *line
+	line    *wire.Line
 	deflate bool   // compression was negotiated
 	remote  string // the client's address
 	address limit.Seat
@@ -63,11 +63,11 @@ type conn struct {
 // they come too fast. It is called by the reader; later by who waits for the
 // client's close, and then it has nothing to do.
 func (c *conn) onPing(_ context.Context, payload []byte) bool {
-	if c.line.over() {
+	if c.line.Over() {
 		return false
 	}
 	if err := c.pace.Frame(c.grant.Tenant); err == nil {
-		c.line.answer(payload)
+		c.line.Answer(payload)
 	} else if c.slow(err); c.flooded && c.abandon != nil {
 		c.abandon(session.Overloaded) // the reader may not come back from the pings
 	}
@@ -112,7 +112,7 @@ func (c *conn) end(err error) {
 // close says why and waits a while for the client's own close. Nothing of ours
 // is written behind the close frame.
 func (c *conn) close(reason session.Reason) {
-	c.line.finish()
+	c.line.Finish()
 	_ = c.ws.Close(websocket.StatusCode(reason.Code), reason.Name)
 }
 
@@ -122,9 +122,7 @@ func (c *conn) next(most int64, passed limit.Name) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.line.message(true)
-	data, err := io.ReadAll(io.LimitReader(r, most+1))
-	c.line.message(false)
+	data, err := c.line.ReadMessage(r, most)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.handler.Limits.Hit(limit.BodyTimeout)
@@ -327,7 +325,7 @@ func (c *conn) read(ctx context.Context) error {
 
 // say writes one message.
 func (c *conn) say(v map[string]any) error {
-	return c.line.send(appendJSON(nil, v))
+	return c.line.Send(appendJSON(nil, v))
 }
 
 // complain writes an error message. A line that fails is the reader's to find.
@@ -336,7 +334,7 @@ func (c *conn) complain(ref json.RawMessage, p *problem.Error) {
 	if len(ref) > 0 {
 		lead["ref"] = ref
 	}
-	_ = c.line.send(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
+	_ = c.line.Send(wire.AppendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
 }
 
 // reply writes the answer to a message with a ref.
@@ -347,7 +345,7 @@ func (c *conn) reply(ref json.RawMessage, err error, fields map[string]any) {
 	}
 	if err != nil {
 		p := problem.From(err)
-		_ = c.line.send(appendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
+		_ = c.line.Send(wire.AppendText(nil, func(b []byte) []byte { return append(b, p.Message(lead)...) }))
 		return
 	}
 	maps.Copy(lead, fields)

@@ -22,6 +22,7 @@ import (
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/request"
 	"github.com/tailroom/tailroom/internal/session"
+	"github.com/tailroom/tailroom/internal/transport/wire"
 )
 
 // Subprotocol is what this package speaks.
@@ -103,7 +104,7 @@ func (h *Handler) cut(meant func(*conn) bool) {
 	defer h.mu.Unlock()
 	for c := range h.open {
 		if meant(c) {
-			c.line.cut()
+			c.line.Cut()
 		}
 	}
 }
@@ -127,7 +128,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.From(err).Write(w)
 		return
 	}
-	capture := &capture{ResponseWriter: w, timeout: h.WriteTimeout, patience: h.BodyTimeout}
+	capture := &wire.Capture{ResponseWriter: w, WriteTimeout: h.WriteTimeout, BodyTimeout: h.BodyTimeout, Refuse: refuse}
 	c := &conn{handler: h, address: address, remote: client.String(), pace: h.Limits.Pace()}
 	ws, err := websocket.Accept(capture, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
@@ -140,7 +141,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		slog.DebugContext(r.Context(), "an upgrade failed", "component", "ws", "error", err)
 		return
 	}
-	c.ws, c.line = ws, capture.line
+	c.ws, c.line = ws, capture.Line
 	c.deflate = strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate")
 
 	if !h.enter(c) {
@@ -178,6 +179,11 @@ func (h *Handler) leave(c *conn) {
 	defer h.mu.Unlock()
 	delete(h.open, c)
 	h.conns.Done()
+}
+
+// refuse says as a problem what the library says in plain text.
+func refuse(w http.ResponseWriter) {
+	problem.New(problem.InvalidParameter, "this is not the handshake of a WebSocket: RFC 6455, version 13").Write(w)
 }
 
 func offers(headers []string) bool {

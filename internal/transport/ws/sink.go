@@ -9,6 +9,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/session"
+	"github.com/tailroom/tailroom/internal/transport/wire"
 )
 
 const (
@@ -33,7 +34,7 @@ func buffer() *[]byte {
 func (c *conn) Send(f *session.Frame) error {
 	buf := buffer()
 	b := c.appendFrame((*buf)[:0], f)
-	err := c.line.send(b)
+	err := c.line.Send(b)
 	if cap(b) <= keepBuffer {
 		*buf = b
 		buffers.Put(buf)
@@ -47,23 +48,23 @@ func (c *conn) Send(f *session.Frame) error {
 // Heartbeat pings, and ends the session when nothing at all has come since the
 // ping before.
 func (c *conn) Heartbeat() error {
-	if !c.line.alive() {
+	if !c.line.Alive() {
 		return session.HeartbeatMissed
 	}
-	return c.line.send(appendHeader(nil, opPing, false, 0))
+	return c.line.Send(wire.AppendHeader(nil, wire.Ping, false, 0))
 }
 
 // EndBy leaves one write timeout from then on.
-func (c *conn) EndBy(t time.Time) { c.line.endBy(t) }
+func (c *conn) EndBy(t time.Time) { c.line.EndBy(t) }
 
 func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 	switch f.Kind {
 	case session.Events:
 		return c.appendEvents(b, f.Entries, f.Cursor)
 	case session.Live:
-		return appendText(b, func(b []byte) []byte { return appendCursor(append(b, `{"type":"live"`...), f.Cursor) })
+		return wire.AppendText(b, func(b []byte) []byte { return appendCursor(append(b, `{"type":"live"`...), f.Cursor) })
 	case session.Bookmark:
-		return appendText(b, func(b []byte) []byte { return appendCursor(append(b, `{"type":"cursor"`...), f.Cursor) })
+		return wire.AppendText(b, func(b []byte) []byte { return appendCursor(append(b, `{"type":"cursor"`...), f.Cursor) })
 	case session.Reset:
 		return appendJSON(b, map[string]any{
 			"type": "reset", "reason": f.Reset.Reason, "oldest": f.Reset.Oldest, "resume": f.Reset.Resume,
@@ -79,7 +80,7 @@ func (c *conn) appendFrame(b []byte, f *session.Frame) []byte {
 			"type": "goaway", "reason": f.Text, "delayMs": f.Delay.Milliseconds(), "cursor": f.Cursor,
 		})
 	case session.Snapshot:
-		return appendText(b, func(b []byte) []byte { return appendSnapshot(b, f) })
+		return wire.AppendText(b, func(b []byte) []byte { return appendSnapshot(b, f) })
 	default:
 		panic("ws: a frame of unknown kind " + strconv.Itoa(int(f.Kind)))
 	}
@@ -102,7 +103,7 @@ func (c *conn) appendEvents(b []byte, entries []*event.Entry, next event.Cursor)
 		if n < len(entries) {
 			cursor = entries[n-1].Cursor
 		}
-		b = appendText(b, func(b []byte) []byte { return appendMessage(b, entries[:n], cursor) })
+		b = wire.AppendText(b, func(b []byte) []byte { return appendMessage(b, entries[:n], cursor) })
 		entries = entries[n:]
 	}
 	return b
@@ -134,7 +135,7 @@ func appendSnapshot(b []byte, f *session.Frame) []byte {
 }
 
 func deflatedMessage(e *event.Entry) []byte {
-	return deflatedText(appendMessage(nil, []*event.Entry{e}, e.Cursor))
+	return wire.DeflatedText(appendMessage(nil, []*event.Entry{e}, e.Cursor))
 }
 
 // appendCursor ends an object with a cursor.
@@ -145,7 +146,7 @@ func appendCursor(b []byte, c event.Cursor) []byte {
 }
 
 func appendJSON(b []byte, v any) []byte {
-	return appendText(b, func(b []byte) []byte {
+	return wire.AppendText(b, func(b []byte) []byte {
 		var m bytes.Buffer
 		encoder := json.NewEncoder(&m)
 		encoder.SetEscapeHTML(false) // the bytes of an event stay what they are

@@ -1,4 +1,4 @@
-package ws
+package wire
 
 import (
 	"crypto/tls"
@@ -17,11 +17,11 @@ import (
 
 // newLine is a line whose peer takes nothing but what is read from the second
 // result.
-func newLine(t *testing.T, timeout time.Duration) (*line, net.Conn) {
+func newLine(t *testing.T, timeout time.Duration) (*Line, net.Conn) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	t.Cleanup(func() { _ = errors.Join(ours.Close(), theirs.Close()) })
-	return &line{Conn: ours, timeout: timeout}, theirs
+	return &Line{Conn: ours, timeout: timeout}, theirs
 }
 
 func TestLine_IsSlowWhenNothingIsTaken(t *testing.T) {
@@ -31,7 +31,7 @@ func TestLine_IsSlowWhenNothingIsTaken(t *testing.T) {
 		l, peer := newLine(t, timeout)
 		go func() { _, _ = io.CopyN(io.Discard, peer, 3) }()
 		since := time.Now()
-		require.ErrorIs(t, l.send([]byte("three and more")), session.Slow)
+		require.ErrorIs(t, l.Send([]byte("three and more")), session.Slow)
 		require.GreaterOrEqual(t, time.Since(since), 2*timeout, "the timeout counts from the last byte taken")
 		require.LessOrEqual(t, time.Since(since), 4*timeout)
 	})
@@ -51,7 +51,7 @@ func TestLine_IsNotSlowWhileBytesAreTaken(t *testing.T) {
 		}()
 		since := time.Now()
 		for range 3 {
-			require.NoError(t, l.send(message))
+			require.NoError(t, l.Send(message))
 		}
 		require.Greater(t, time.Since(since), 100*timeout)
 	})
@@ -75,25 +75,25 @@ func TestLine_EndsThoughBytesAreTaken(t *testing.T) {
 			}
 		}()
 		since := time.Now()
-		l.endBy(since.Add(time.Hour))
-		require.NoError(t, l.send(make([]byte, 50)))
+		l.EndBy(since.Add(time.Hour))
+		require.NoError(t, l.Send(make([]byte, 50)))
 		require.Greater(t, time.Since(since), 40*timeout)
 
 		sent := make(chan error)
-		go func() { sent <- l.send(make([]byte, 100)) }()
+		go func() { sent <- l.Send(make([]byte, 100)) }()
 		<-time.After(10 * timeout)
-		l.endBy(time.Now())
+		l.EndBy(time.Now())
 		<-time.After(timeout / 2)
-		l.endBy(since.Add(time.Hour))
+		l.EndBy(since.Add(time.Hour))
 		require.NoError(t, <-sent)
 
-		go func() { sent <- l.send(make([]byte, 100)) }()
+		go func() { sent <- l.Send(make([]byte, 100)) }()
 		<-time.After(10 * timeout)
 		since = time.Now()
-		l.endBy(since)
+		l.EndBy(since)
 		require.ErrorIs(t, <-sent, session.Slow)
 		require.Equal(t, timeout, time.Since(since))
-		require.ErrorIs(t, l.send([]byte("x")), session.Slow)
+		require.ErrorIs(t, l.Send([]byte("x")), session.Slow)
 		require.NoError(t, peer.Close())
 		<-done
 	})
@@ -107,13 +107,13 @@ func TestLine_EveryWriteHasAWholeTimeout(t *testing.T) {
 		l, peer := newLine(t, timeout)
 		for pause := time.Duration(0); pause < 3*timeout; pause += timeout / 10 {
 			go func() { _, _ = io.CopyN(io.Discard, peer, 1) }()
-			require.NoError(t, l.send([]byte("1")))
+			require.NoError(t, l.Send([]byte("1")))
 			<-time.After(pause)
 			go func() {
 				<-time.After(timeout - 1)
 				_, _ = io.CopyN(io.Discard, peer, 1)
 			}()
-			require.NoError(t, l.send([]byte("2")))
+			require.NoError(t, l.Send([]byte("2")))
 		}
 	})
 }
@@ -125,10 +125,10 @@ func TestLine_PongsWaitForTheWriteUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, peer := newLine(t, time.Minute)
 		sent := make(chan error)
-		go func() { sent <- l.send([]byte("message")) }()
+		go func() { sent <- l.Send([]byte("message")) }()
 		synctest.Wait()
-		l.answer([]byte("first"))
-		l.answer([]byte("second"))
+		l.Answer([]byte("first"))
+		l.Answer([]byte("second"))
 		got := make([]byte, len("message")+2+len("second"))
 		_, err := io.ReadFull(peer, got)
 		require.NoError(t, err)
@@ -148,29 +148,29 @@ func TestLine_IsAlive(t *testing.T) {
 		}
 		send := func(n int) {
 			go func() { _, _ = io.CopyN(io.Discard, peer, int64(n)) }()
-			require.NoError(t, l.send(make([]byte, n)))
+			require.NoError(t, l.Send(make([]byte, n)))
 		}
 		take(1)
-		require.True(t, l.alive())
-		require.False(t, l.alive(), "nothing came since")
+		require.True(t, l.Alive())
+		require.False(t, l.Alive(), "nothing came since")
 		take(1)
-		require.True(t, l.alive())
+		require.True(t, l.Alive())
 
 		// What it may not have read yet gives it time.
 		send(3*bytesPerBeat + 1)
 		for range 3 {
-			require.True(t, l.alive())
+			require.True(t, l.Alive())
 		}
-		require.False(t, l.alive())
+		require.False(t, l.Alive())
 		take(1)
 		send(bytesPerBeat - 1)
-		require.True(t, l.alive())
-		require.False(t, l.alive())
+		require.True(t, l.Alive())
+		require.False(t, l.Alive())
 	})
 }
 
 // newSecureLine is newLine over TLS: what the peer has not read stays with us.
-func newSecureLine(t *testing.T, timeout time.Duration) (*line, *tls.Conn) {
+func newSecureLine(t *testing.T, timeout time.Duration) (*Line, *tls.Conn) {
 	t.Helper()
 	authority := certtest.NewAuthority(t)
 	pair, err := tls.X509KeyPair(authority.Sign(t, time.Now().Add(time.Hour), "localhost"))
@@ -183,7 +183,7 @@ func newSecureLine(t *testing.T, timeout time.Duration) (*line, *tls.Conn) {
 	go func() { shaken <- client.Handshake() }()
 	require.NoError(t, server.Handshake())
 	require.NoError(t, <-shaken)
-	return &line{Conn: server, timeout: timeout, secure: true}, client
+	return &Line{Conn: server, timeout: timeout, secure: true}, client
 }
 
 // Over TLS a client that takes 16 KiB in every timeout is not slow, however
@@ -201,14 +201,14 @@ func TestLine_OverTLS(t *testing.T) {
 			}
 		}()
 		since := time.Now()
-		require.NoError(t, l.send(make([]byte, 40*secureSlice)))
+		require.NoError(t, l.Send(make([]byte, 40*secureSlice)))
 		require.Greater(t, time.Since(since), 30*timeout)
 
 		since = time.Now()
-		require.ErrorIs(t, l.send(make([]byte, 2*secureSlice)), session.Slow)
+		require.ErrorIs(t, l.Send(make([]byte, 2*secureSlice)), session.Slow)
 		require.LessOrEqual(t, time.Since(since), 4*timeout)
 		since = time.Now()
-		l.cut()
+		l.Cut()
 		require.Zero(t, time.Since(since))
 		_, err := peer.Read(make([]byte, 1))
 		require.Error(t, err)

@@ -1,4 +1,4 @@
-package ws
+package wire
 
 import (
 	"bytes"
@@ -36,22 +36,22 @@ func FuzzFrames(f *testing.F) {
 	}
 	f.Add([]byte(strings.Repeat("\x00\x00\xff\xff", 9)), []byte(nil))
 	f.Fuzz(func(t *testing.T, payload, before []byte) {
-		b := appendText(nil, func(b []byte) []byte { return append(b, before...) })
-		b = append(b, deflatedText(payload)...)
-		b = appendText(b, func(b []byte) []byte { return append(b, payload...) })
-		b = appendHeader(b, opPing, false, 0)
+		b := AppendText(nil, func(b []byte) []byte { return append(b, before...) })
+		b = append(b, DeflatedText(payload)...)
+		b = AppendText(b, func(b []byte) []byte { return append(b, payload...) })
+		b = AppendHeader(b, Ping, false, 0)
 
 		first, got, rest := unframe(t, b)
-		require.EqualValues(t, finBit|opText, first)
+		require.EqualValues(t, finBit|Text, first)
 		require.True(t, bytes.Equal(before, got))
 		first, got, rest = unframe(t, rest)
-		require.EqualValues(t, finBit|rsv1Bit|opText, first)
+		require.EqualValues(t, finBit|rsv1Bit|Text, first)
 		inflated, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(got), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(payload, inflated))
 		first, got, rest = unframe(t, rest)
-		require.EqualValues(t, finBit|opText, first)
+		require.EqualValues(t, finBit|Text, first)
 		require.True(t, bytes.Equal(payload, got))
-		require.Equal(t, []byte{finBit | opPing, 0}, rest)
+		require.Equal(t, []byte{finBit | Ping, 0}, rest)
 	})
 }

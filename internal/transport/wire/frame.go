@@ -1,4 +1,4 @@
-package ws
+package wire
 
 import (
 	"bytes"
@@ -9,9 +9,9 @@ import (
 
 // Opcodes of RFC 6455, section 5.2.
 const (
-	opText = 0x1
-	opPing = 0x9
-	opPong = 0xA
+	Text = 0x1
+	Ping = 0x9
+	Pong = 0xA
 )
 
 const (
@@ -21,8 +21,8 @@ const (
 	maxHeader = 10
 )
 
-// appendHeader appends the header of a whole, unmasked message.
-func appendHeader(b []byte, opcode byte, compressed bool, length int) []byte {
+// AppendHeader appends the header of a whole, unmasked message.
+func AppendHeader(b []byte, opcode byte, compressed bool, length int) []byte {
 	first := finBit | opcode
 	if compressed {
 		first |= rsv1Bit
@@ -37,14 +37,14 @@ func appendHeader(b []byte, opcode byte, compressed bool, length int) []byte {
 	}
 }
 
-// appendText appends a text frame whose payload build appends. The header is
+// AppendText appends a text frame whose payload build appends. The header is
 // written when its length is known, in the room that was left for it.
-func appendText(b []byte, build func([]byte) []byte) []byte {
+func AppendText(b []byte, build func([]byte) []byte) []byte {
 	start := len(b)
 	b = build(append(b, make([]byte, maxHeader)...))
 	length := len(b) - start - maxHeader
 	var header [maxHeader]byte
-	h := appendHeader(header[:0], opText, false, length)
+	h := AppendHeader(header[:0], Text, false, length)
 	copy(b[start:], h)
 	if len(h) < maxHeader {
 		n := copy(b[start+len(h):], b[start+maxHeader:])
@@ -67,9 +67,9 @@ func deflater(out *bytes.Buffer) *flate.Writer {
 	return w
 }
 
-// deflatedText is a text frame with a compressed payload. Each message is
+// DeflatedText is a text frame with a compressed payload. Each message is
 // compressed on its own (no context takeover), so that all sockets can share it.
-func deflatedText(payload []byte) []byte {
+func DeflatedText(payload []byte) []byte {
 	var out bytes.Buffer
 	w := deflater(&out)
 	defer deflaters.Put(w)
@@ -77,5 +77,5 @@ func deflatedText(payload []byte) []byte {
 	_ = w.Flush()
 	// RFC 7692, section 7.2.1: the last four bytes of the flush are implied.
 	body := out.Bytes()[:out.Len()-4]
-	return append(appendHeader(make([]byte, 0, maxHeader+len(body)), opText, true, len(body)), body...)
+	return append(AppendHeader(make([]byte, 0, maxHeader+len(body)), Text, true, len(body)), body...)
 }

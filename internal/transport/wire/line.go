@@ -1,27 +1,16 @@
-package ws
+package wire
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
-)
-
-// The library reads headers and writes control frames through these; its data
-// frames do not exist. Small, because there is one of each for every socket.
-const (
-	readBuffer  = 256
-	writeBuffer = 256 // a control frame has at most 127 bytes
 )
 
 // bytesPerBeat is what a client must be able to read in a heartbeat interval:
@@ -36,9 +25,9 @@ const secureSlice = 16 << 10
 // goodbye is how long a client may take to answer a close.
 const goodbye = 5 * time.Second
 
-// line is the network connection under a WebSocket. Every Write is whole
+// Line is the network connection under a WebSocket. Every Write is whole
 // frames: the session's, or one control frame of the library's.
-type line struct {
+type Line struct {
 	net.Conn
 	early   io.Reader // what the client sent before the upgrade was done
 	timeout time.Duration
@@ -57,57 +46,15 @@ type line struct {
 	reading  sync.Mutex    // guards the deadline for reading
 	ending   bool          // which is that of the goodbye
 
-	heard   atomic.Bool  // something came since alive was last asked
+	heard   atomic.Bool  // something came since Alive was last asked
 	unheard atomic.Int64 // bytes written since something came
-	missed  int64        // how often in a row alive found nothing; its caller's
+	missed  int64        // how often in a row Alive found nothing; its caller's
 
 	pong atomic.Pointer[[]byte] // a frame that waits to be written
 }
 
-// capture is the ResponseWriter that the library upgrades: its Hijack leaves
-// the connection with us as well.
-type capture struct {
-	http.ResponseWriter
-	timeout  time.Duration
-	patience time.Duration
-	line     *line
-}
-
-// WriteHeader says as a problem what the library says in plain text: that the
-// handshake is none.
-func (c *capture) WriteHeader(status int) {
-	if status < http.StatusBadRequest {
-		c.ResponseWriter.WriteHeader(status)
-		return
-	}
-	problem.New(problem.InvalidParameter, "this is not the handshake of a WebSocket: RFC 6455, version 13").Write(c.ResponseWriter)
-}
-
-// Write drops the library's own text, all that it writes before the hijack.
-func (c *capture) Write(p []byte) (int, error) { return len(p), nil }
-
-// Hijack makes capture an http.Hijacker.
-func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	early, err := rw.Reader.Peek(rw.Reader.Buffered())
-	if err != nil {
-		return nil, nil, errors.Join(err, conn.Close())
-	}
-	if err := conn.SetDeadline(time.Time{}); err != nil { // the server's own are over
-		return nil, nil, errors.Join(err, conn.Close())
-	}
-	_, secure := conn.(*tls.Conn)
-	c.line = &line{
-		Conn: conn, early: bytes.NewReader(bytes.Clone(early)), timeout: c.timeout, patience: c.patience, secure: secure,
-	}
-	return c.line, bufio.NewReadWriter(bufio.NewReaderSize(c.line, readBuffer), bufio.NewWriterSize(c.line, writeBuffer)), nil
-}
-
 // Read gives out what came early, then reads from the connection.
-func (l *line) Read(p []byte) (int, error) {
+func (l *Line) Read(p []byte) (int, error) {
 	if l.early != nil {
 		if n, err := l.early.Read(p); err == nil {
 			return n, nil
@@ -125,18 +72,23 @@ func (l *line) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// message says that a message begins, or that it has been read. Its deadline is
-// set by the first read of the network: most messages came with their header.
-func (l *line) message(begins bool) {
-	l.within.Store(begins)
-	if !begins && l.bounded.Load() {
+// ReadMessage reads the message that r is, of so many bytes at most: where it
+// returns more, the message is longer than that. It fails with
+// os.ErrDeadlineExceeded when the message does not come to its end in time.
+func (l *Line) ReadMessage(r io.Reader, most int64) ([]byte, error) {
+	// The deadline is set by the first read of the network: most messages came with their header.
+	l.within.Store(true)
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	l.within.Store(false)
+	if l.bounded.Load() {
 		l.bounded.Store(false)
 		l.readUntil(time.Time{})
 	}
+	return data, err
 }
 
 // readUntil sets the deadline for reading, unless goodbye has been said.
-func (l *line) readUntil(t time.Time) {
+func (l *Line) readUntil(t time.Time) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	if !l.ending {
@@ -144,10 +96,10 @@ func (l *line) readUntil(t time.Time) {
 	}
 }
 
-// alive is asked once in every heartbeat interval and reports whether the peer
+// Alive is asked once in every heartbeat interval and reports whether the peer
 // still shows itself, by any byte. It sees a ping only when it has read what
 // was written before: for each bytesPerBeat of that it gets one interval more.
-func (l *line) alive() bool {
+func (l *Line) Alive() bool {
 	if l.heard.Swap(false) {
 		l.missed = 0
 		return true
@@ -157,15 +109,15 @@ func (l *line) alive() bool {
 }
 
 // Write writes a frame of the library's.
-func (l *line) Write(p []byte) (int, error) {
+func (l *Line) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.write(p)
 }
 
-// send writes whole frames of ours. It fails with session.Slow when the peer
+// Send writes whole frames of ours. It fails with session.Slow when the peer
 // took not one byte for the whole timeout.
-func (l *line) send(p []byte) error {
+func (l *Line) Send(p []byte) error {
 	l.mu.Lock()
 	err := net.ErrClosed
 	if !l.finished {
@@ -176,9 +128,9 @@ func (l *line) send(p []byte) error {
 	return err
 }
 
-// finish ends what send writes: a close frame comes next. What the peer was
+// Finish ends what Send writes: a close frame comes next. What the peer was
 // sending is read for a while, in which he may answer it.
-func (l *line) finish() {
+func (l *Line) Finish() {
 	l.mu.Lock()
 	l.finished = true
 	l.mu.Unlock()
@@ -190,8 +142,8 @@ func (l *line) finish() {
 	}
 }
 
-// over reports whether goodbye has been said.
-func (l *line) over() bool {
+// Over reports whether goodbye has been said.
+func (l *Line) Over() bool {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	return l.ending
@@ -199,7 +151,7 @@ func (l *line) over() bool {
 
 // write keeps the deadline between one and two timeouts away while bytes flow,
 // so that most writes set none. The caller holds mu.
-func (l *line) write(p []byte) (written int, err error) {
+func (l *Line) write(p []byte) (written int, err error) {
 	for {
 		if err := l.extend(time.Now()); err != nil {
 			return written, err
@@ -225,7 +177,7 @@ func (l *line) write(p []byte) (written int, err error) {
 }
 
 // extend sets a deadline unless the one that is set is far enough away.
-func (l *line) extend(now time.Time) error {
+func (l *Line) extend(now time.Time) error {
 	l.lasting.Lock()
 	defer l.lasting.Unlock()
 	if l.deadline.Sub(now) >= l.timeout {
@@ -234,8 +186,8 @@ func (l *line) extend(now time.Time) error {
 	return l.renew(now)
 }
 
-// endBy lets no write last for longer than a timeout after a time, though bytes flow.
-func (l *line) endBy(t time.Time) {
+// EndBy lets no write last for longer than a timeout after a time, though bytes flow.
+func (l *Line) EndBy(t time.Time) {
 	l.lasting.Lock()
 	defer l.lasting.Unlock()
 	l.last = t.Add(l.timeout)
@@ -243,7 +195,7 @@ func (l *line) endBy(t time.Time) {
 }
 
 // renew is for who holds lasting.
-func (l *line) renew(now time.Time) error {
+func (l *Line) renew(now time.Time) error {
 	l.deadline = now.Add(2 * l.timeout)
 	if !l.last.IsZero() && l.last.Before(l.deadline) {
 		l.deadline = l.last
@@ -251,9 +203,9 @@ func (l *line) renew(now time.Time) error {
 	return l.SetWriteDeadline(l.deadline)
 }
 
-// cut closes the network connection: whoever reads or writes goes on with an
+// Cut closes the network connection: whoever reads or writes goes on with an
 // error. TLS would first say goodbye, and wait for a peer who does not read.
-func (l *line) cut() {
+func (l *Line) Cut() {
 	if secure, ok := l.Conn.(*tls.Conn); ok {
 		_ = secure.NetConn().Close()
 		return
@@ -261,17 +213,17 @@ func (l *line) cut() {
 	_ = l.Conn.Close()
 }
 
-// answer writes a pong, or leaves it to the write that is under way: whoever
+// Answer writes a pong, or leaves it to the write that is under way: whoever
 // reads must not wait for a peer who does not.
-func (l *line) answer(payload []byte) {
-	pong := append(appendHeader(nil, opPong, false, len(payload)), payload...)
+func (l *Line) Answer(payload []byte) {
+	pong := append(AppendHeader(nil, Pong, false, len(payload)), payload...)
 	l.pong.Store(&pong)
 	l.flushPong()
 }
 
 // flushPong is called by whoever made a pong and, after every write, by
 // whoever may have been in its way.
-func (l *line) flushPong() {
+func (l *Line) flushPong() {
 	for l.pong.Load() != nil && l.mu.TryLock() {
 		if pong := l.pong.Swap(nil); pong != nil && !l.finished {
 			_, _ = l.write(*pong) // the reader finds out by itself that a line is dead

@@ -1,0 +1,90 @@
+package socketio
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+// takeOverTimeout bounds the wait for the end of a predecessor.
+const takeOverTimeout = 5 * time.Second
+
+// sockets are those of the instance, by their public ids. A client that comes back has the
+// id of before, and the server may not have noticed yet that the old connection is dead.
+type sockets struct {
+	mu    sync.Mutex
+	bySID map[string]entry
+}
+
+// entry is a socket, and since when it has its id here.
+type entry struct {
+	socket *socket
+	since  time.Time
+}
+
+// enter gives a socket its id when nobody has it, or that of before, any more: the older
+// ones are ended, and waited for.
+func (x *sockets) enter(ctx context.Context, s *socket, before string) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	defer cancel()
+	for {
+		older := x.put(s, before)
+		if older == nil {
+			return nil
+		}
+		s.conn.server.metrics.takenOver.Inc()
+		older.supersede(s.conn)
+		select {
+		case <-older.done:
+		case <-ctx.Done():
+			return problem.New(problem.Unavailable, "the connection of before does not come to its end").RetryAfter(time.Second)
+		}
+	}
+}
+
+// put gives a socket its id, unless it returns one that must end first.
+func (x *sockets) put(s *socket, before string) *socket {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, sid := range [...]string{before, s.sid} {
+		if e, taken := x.bySID[sid]; taken {
+			return e.socket
+		}
+	}
+	x.bySID[s.sid] = entry{s, time.Now()}
+	return nil
+}
+
+// leave takes a socket's id away.
+func (x *sockets) leave(s *socket) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.bySID[s.sid].socket == s {
+		delete(x.bySID, s.sid)
+	}
+}
+
+// supersede ends a socket, and the connection that its client has given up; one that has
+// taken its place on the same connection needs that.
+func (s *socket) supersede(by *conn) {
+	if s.conn == by {
+		s.cancel(errLeft)
+		return
+	}
+	s.conn.engine.Close(session.Replaced)
+}
+
+// Supersede ends the connection of the socket with a public id, if it has had it since before
+// a time: its client has come back to another instance.
+func (s *Server) Supersede(sid string, before time.Time) {
+	s.sockets.mu.Lock()
+	e, taken := s.sockets.bySID[sid]
+	s.sockets.mu.Unlock()
+	if taken && e.since.Before(before) {
+		s.metrics.takenOver.Inc()
+		e.socket.conn.engine.Close(session.Replaced)
+	}
+}
