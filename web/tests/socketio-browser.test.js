@@ -60,6 +60,8 @@ async function follow({ page, line, company }, { thrown = [], kept = false } = {
     Object.assign(globalThis, { socket, received, connects, transports, live: 0 })
     socket.on('connect', () => {
       connects.push(Boolean(socket.recovered))
+    })
+    socket.io.on('open', () => {
       transports.push(socket.io.engine.transport.name)
       socket.io.engine.on('upgrade', ({ name }) => transports.push(name))
     })
