@@ -75,9 +75,15 @@ func errOr(a, b error) error {
 // countAll reads all sockets until they are closed.
 func countAll(b *testing.B, sockets []*load.Socket, c *load.Counter) {
 	b.Helper()
+	readAll(b, sockets, func(s *load.Socket) { _ = s.Count(c, nil) })
+}
+
+// readAll runs read for each of the sockets, which are closed when the benchmark ends.
+func readAll(b *testing.B, sockets []*load.Socket, read func(*load.Socket)) {
+	b.Helper()
 	var wg sync.WaitGroup
 	for _, s := range sockets {
-		wg.Go(func() { _ = s.Count(c, nil) })
+		wg.Go(func() { read(s) })
 	}
 	b.Cleanup(func() {
 		for _, s := range sockets {
@@ -128,7 +134,7 @@ func BenchmarkFanOut(b *testing.B) {
 	b.Run("sockets=1000/50k_per_second", func(b *testing.B) { fanOut(b, 1000, 1, 50) })
 }
 
-func fanOut(b *testing.B, sockets, group int, rate float64) {
+func fanOut(b *testing.B, sockets, group int, rate float64) (perSecond float64) {
 	b.Helper()
 	p := benchInstance(b, pgtest.Database(b))
 	token := apptest.Token(b, access.Web, "c1", "b7")
@@ -136,6 +142,27 @@ func fanOut(b *testing.B, sockets, group int, rate float64) {
 	countAll(b, dialMany(b, sockets, func(int) (*load.Socket, error) {
 		return load.Dial(b.Context(), p.URL, token, "now", `[{"namespace":"/orders"}]`)
 	}), &c)
+	return deliver(b, p, &c, sockets, group, rate)
+}
+
+// BenchmarkFanOutSocketIO is BenchmarkFanOut for a thousand Socket.IO clients, and how it compares
+// to as many WebSockets of our own, in the same run.
+func BenchmarkFanOutSocketIO(b *testing.B) {
+	const sockets = 1000
+	own := fanOut(b, sockets, 50, 0)
+	p := benchInstance(b, pgtest.Database(b))
+	token := apptest.Token(b, access.Web, "c1", "b7")
+	var c load.Counter
+	list := dialMany(b, sockets, func(int) (*load.Socket, error) {
+		return load.DialSocketIO(b.Context(), p.URL, token, "/orders")
+	})
+	readAll(b, list, func(s *load.Socket) { _ = s.CountSocketIO(&c, "/orders", "newOrder") })
+	b.ReportMetric(deliver(b, p, &c, sockets, 50, 0)/own, "of-/v1/ws")
+}
+
+// deliver publishes, and waits until each of the sockets has everything.
+func deliver(b *testing.B, p *load.Process, c *load.Counter, sockets, group int, rate float64) (perSecond float64) {
+	b.Helper()
 	before, cpu, start := c.Events.Load(), p.CPU(b), time.Now()
 	published := publishLoop(b, p.URL, apptest.Token(b, access.Service, "c1"), group, rate, start.Add(benchTime))
 	// The saturated server still owes what it has not delivered.
@@ -149,6 +176,7 @@ func fanOut(b *testing.B, sockets, group int, rate float64) {
 	b.ReportMetric(float64(published)/took.Seconds(), "publishes/s")
 	b.ReportMetric(delivered/float64(c.Messages.Load()), "events/message")
 	b.ReportMetric(0, "ns/op")
+	return delivered / took.Seconds()
 }
 
 var recordedAt = regexp.MustCompile(`"recordedAt":"([^"]+)"`)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
+	"github.com/tailroom/tailroom/internal/apptest/sioclient"
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
@@ -42,8 +42,8 @@ func mint(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims)
 	return token
 }
 
-// hears joins everything from the beginning of the log, over WebSocket and as
-// an event stream, and reads both up to an event. It returns the bytes that
+// hears joins everything from the beginning of the log, over WebSocket, as an event
+// stream, and as a Socket.IO client, and reads all up to an event. It returns the bytes that
 // came and the positions of the events.
 func hears(t testing.TB, i *apptest.Instance, token, company string, last int64) (raw string, heard []int64) {
 	t.Helper()
@@ -83,6 +83,11 @@ func hears(t testing.TB, i *apptest.Instance, token, company string, last int64)
 		listed = append(listed, e.Position)
 	}
 	require.Equal(t, heard, listed)
+	for _, transport := range []string{sioclient.WebSocket, sioclient.Polling} {
+		text, events := hearsSocketIO(t, i, transport, token, company)
+		b.WriteString(text)
+		require.Equal(t, len(heard), events, transport)
+	}
 	return b.String(), heard
 }
 
@@ -345,6 +350,10 @@ func TestTokens_NotToBeBelieved(t *testing.T) {
 		s := i.Dial(t)
 		s.SendJSON(t, map[string]any{"type": "hello", "token": test.token, "subscribe": json.RawMessage(everything)})
 		require.Equal(t, test.code, s.Next(t).Code, name)
+		refused := sioclient.Dial(t, i, sioclient.WebSocket).Ask(t, "/orders", sioclient.Token(test.token))
+		require.Equal(t, sioclient.ConnectError, refused.Kind, name)
+		require.Contains(t, refused.Raw, `"code":"`+test.code+`"`, name)
+		require.NotContains(t, refused.Raw, test.token)
 		code := map[string]websocket.StatusCode{"unauthenticated": 4100, "token_expired": 4002, "forbidden": 4102}[test.code]
 		require.Equal(t, code, s.Closed(t).Code, name)
 	}
@@ -354,6 +363,10 @@ func TestTokens_NotToBeBelieved(t *testing.T) {
 	}
 	for _, query := range []string{"token=", "access_token=", "jwt=", "authorization=Bearer%20"} {
 		require.Equal(t, http.StatusUnauthorized, i.Get(t, "/v1/stream?"+query+good, "").Status, "tokens do not belong into addresses")
+	}
+	for _, auth := range []any{map[string]any{}, map[string]any{"access_token": good}} {
+		refused := sioclient.Dial(t, i, sioclient.Polling).Ask(t, "/orders", auth)
+		require.Contains(t, refused.Raw, `"code":"unauthenticated"`)
 	}
 	require.Equal(t, http.StatusOK, i.Get(t, "/v1/events", good).Status)
 	require.Equal(t, http.StatusOK, i.Do(t, http.MethodGet, "/v1/events", "", "", "Authorization", "bearer "+good).Status)
@@ -428,7 +441,11 @@ func TestOrigins(t *testing.T) {
 		} else {
 			test.instance.Stream(t, token, "", headers...).Close()
 		}
-		upgrade(t, test.instance, test.origin, test.allowed)
+		upgrade(t, test.instance, "/v1/ws", test.origin, test.allowed)
+		upgrade(t, test.instance, "/socket.io/?EIO=4&transport=websocket", test.origin, test.allowed)
+		polls := test.instance.Do(t, http.MethodGet, "/socket.io/?EIO=4&transport=polling", "", "", headers...)
+		require.Equal(t, status, polls.Status, name)
+		requireShared(t, polls.Header, test.origin, test.allowed, name)
 	}
 	require.Empty(t, listed.Lines(t, "/v1/events", token), "a page that may not call has published")
 }
@@ -445,16 +462,13 @@ func requireShared(t testing.TB, h http.Header, origin string, allowed bool, nam
 	}
 }
 
-func upgrade(t testing.TB, i *apptest.Instance, origin string, allowed bool) {
+func upgrade(t testing.TB, i *apptest.Instance, path, origin string, allowed bool) {
 	t.Helper()
-	u, err := url.Parse(i.URL)
-	require.NoError(t, err)
-	u.Scheme = "ws"
 	header := http.Header{}
 	if origin != "" {
 		header.Set("Origin", origin)
 	}
-	conn, response, err := websocket.Dial(t.Context(), u.JoinPath("/v1/ws").String(), &websocket.DialOptions{
+	conn, response, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(i.URL, "http")+path, &websocket.DialOptions{
 		HTTPClient: apptest.Client, HTTPHeader: header, Subprotocols: []string{"tailroom.v1"},
 	})
 	if allowed {

@@ -42,7 +42,8 @@ func DialConsumer(ctx context.Context, url, token, consumer, subscribe string) (
 	return dial(ctx, url, fmt.Sprintf(`{"type":"hello","token":%q,"consumer":%q,"subscribe":%s}`, token, consumer, subscribe))
 }
 
-func dial(ctx context.Context, url, hello string) (*Socket, error) {
+// upgrade connects to a path of the instance as a WebSocket, with further lines of the header.
+func upgrade(ctx context.Context, url, path, header string) (*Socket, error) {
 	address := strings.TrimPrefix(url, "http://")
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
@@ -50,23 +51,31 @@ func dial(ctx context.Context, url, hello string) (*Socket, error) {
 		return nil, err
 	}
 	s := &Socket{conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}
-	request := "GET /v1/ws HTTP/1.1\r\nHost: " + address + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tailroom.v1\r\n\r\n"
+	request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + header + "\r\n"
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	if err := s.upgraded(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	if _, err := conn.Write(frame([]byte(hello))); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	return s, nil
+}
+
+func dial(ctx context.Context, url, hello string) (*Socket, error) {
+	s, err := upgrade(ctx, url, "/v1/ws", "Sec-WebSocket-Protocol: tailroom.v1\r\n")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.conn.Write(frame([]byte(hello))); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	welcome, err := s.next(nil)
 	if err == nil && !bytes.HasPrefix(welcome, []byte(`{`)) || err == nil && !bytes.Contains(welcome, []byte(`"welcome"`)) {
 		err = fmt.Errorf("no welcome: %s", welcome)
 	}
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }

@@ -109,8 +109,15 @@ func (c *Conn) end(e ending) {
 	}()
 }
 
+// cause is why a connection that is closed was.
+func (c *Conn) cause() session.Reason {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason
+}
+
 // hangUp closes the WebSocket for a reason, which takes as long as the client's own close
-// does. Nothing of ours is written behind the close frame.
+// does. Nothing of ours is written behind the close frame. Whoever comes second waits.
 func (k *socket) hangUp(reason session.Reason) {
 	if reason == session.Gone || reason == session.Slow {
 		_ = k.CloseNow() // nobody listens

@@ -27,6 +27,9 @@ const (
 	drainRetry = time.Second
 )
 
+// lastAsk is how long clients that poll have to ask once more when the server closes.
+const lastAsk = time.Second
+
 // Message is the payload of one message packet. Text is not judged: it may be no
 // JSON, nor UTF-8.
 type Message struct {
@@ -80,12 +83,13 @@ type Server struct {
 	sockets map[*socket]struct{} // each with a goroutine
 	count   int                  // connections that are not closed
 	closed  bool
+	known   chan struct{}  // closed when the server is and no session id is known any more
 	working sync.WaitGroup // connections until their Handlers are done, and sockets
 }
 
 // New returns a Server. Close it.
 func New(c Config) *Server {
-	s := &Server{Config: c, metrics: newMetrics(c.Metrics), conns: map[string]*Conn{}, sockets: map[*socket]struct{}{}}
+	s := &Server{Config: c, metrics: newMetrics(c.Metrics), conns: map[string]*Conn{}, sockets: map[*socket]struct{}{}, known: make(chan struct{})}
 	s.handler = c.Origins.Guard(http.HandlerFunc(s.route), http.HandlerFunc(s.refuseOrigin))
 	return s
 }
@@ -94,7 +98,8 @@ func New(c Config) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Close ends every connection, also GETs that wait, so it comes before the shutdown of
-// the http.Server. Sockets that say goodbye may finish until ctx ends; then they are cut.
+// the http.Server. Clients that poll, and did not just then, have a moment to ask once more.
+// Sockets that say goodbye may finish until ctx ends; then they are cut.
 func (s *Server) Close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
@@ -112,6 +117,14 @@ func (s *Server) Close(ctx context.Context) {
 	})
 	defer ended()
 	s.working.Wait()
+	asked := time.NewTimer(lastAsk)
+	defer asked.Stop()
+	s.forget("") // perhaps nobody is known
+	select {
+	case <-s.known:
+	case <-asked.C:
+	case <-ctx.Done():
+	}
 }
 
 // find returns the connection of a session id, or nil.
@@ -152,6 +165,13 @@ func (s *Server) forget(sid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, sid)
+	if s.closed && len(s.conns) == 0 {
+		select {
+		case <-s.known:
+		default:
+			close(s.known)
+		}
+	}
 }
 
 // run runs a socket in a goroutine of its own, unless the server is closed.

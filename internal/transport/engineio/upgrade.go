@@ -32,8 +32,11 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *Conn) {
 	k, ok := s.accept(w, r, c)
 	ok = ok && s.run(k, func() {
 		if claimed && c.tryOut(k) {
-			c.read(k)
-			_ = k.CloseNow() // if it has not been closed
+			if c.adopt(k) {
+				s.metrics.upgrades.WithLabelValues(upgradeDone).Inc()
+				c.read(k)
+			}
+			k.hangUp(c.cause())
 			return
 		}
 		k.line.Finish()
@@ -85,7 +88,7 @@ func (c *Conn) probing(k *socket) bool {
 	return true
 }
 
-// tryOut answers the client's probe until it upgrades, and reports whether it did.
+// tryOut answers the client's probe until it upgrades, and reports whether it does.
 func (c *Conn) tryOut(k *socket) bool {
 	if !c.probing(k) {
 		return false
@@ -100,8 +103,7 @@ func (c *Conn) tryOut(k *socket) bool {
 				c.nudge(k)
 				continue
 			}
-		case e == nil && p.kind == upgradePacket && late.Stop() && c.adopt(k):
-			c.server.metrics.upgrades.WithLabelValues(upgradeDone).Inc()
+		case e == nil && p.kind == upgradePacket && late.Stop():
 			return true
 		}
 		c.giveUp(k)

@@ -58,7 +58,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, c *Conn) {
 		if c.adopt(k) {
 			c.read(k)
 		}
-		_ = k.CloseNow() // if it has not been closed
+		k.hangUp(c.cause())
 	}) {
 		c.shut(peerLost)
 		_ = k.CloseNow()
@@ -191,7 +191,5 @@ func (c *Conn) wrote(err error) error {
 		e.reason = session.Slow
 	}
 	c.shut(e)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reason
+	return c.cause()
 }

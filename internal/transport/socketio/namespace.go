@@ -161,8 +161,12 @@ func (c *conn) open(ctx context.Context, s *socket, grant access.Grant, asked au
 	if err := c.server.sockets.enter(ctx, s, from.claim.sid); err != nil {
 		return begin, err
 	}
+	id := s.sid
+	if consumes { // what tells its sessions apart must not come back
+		id += "." + newSID()
+	}
 	s.session, err = session.New(session.Config{
-		ID: s.sid, Open: c.server.Open, Sink: s, Grant: grant, Rules: c.server.Rules, Heartbeat: c.server.Heartbeat,
+		ID: id, Open: c.server.Open, Sink: s, Grant: grant, Rules: c.server.Rules, Heartbeat: c.server.Heartbeat,
 		Start: begin.Cursor, Reset: begin.Reset,
 	}, []session.Subscription{{Namespace: s.namespace, Rooms: asked.Rooms}})
 	if err != nil {

@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,11 +82,15 @@ func drain(t *testing.T, dial Dialer) {
 		defer close(stopped)
 		cluster[0].Stop()
 	}()
-	for _, r := range readers {
-		require.Equal(t, "draining", r.until(t, GoAway).Reason)
-		n := r.until(t, End)
-		require.Equal(t, "draining", n.Reason)
+	var reading sync.WaitGroup
+	for _, r := range readers { // all at once: one that polls must ask in time
+		reading.Go(func() {
+			require.Equal(t, "draining", r.until(t, GoAway).Reason)
+			n := r.until(t, End)
+			require.Equal(t, "draining", n.Reason)
+		})
 	}
+	reading.Wait()
 	<-stopped
 	stop()
 	last := publish(t, cluster[1], service, alert("branch:b1", "the end"))

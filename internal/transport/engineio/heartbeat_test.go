@@ -1,0 +1,107 @@
+package engineio
+
+import (
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+func TestHeartbeat_Polling(t *testing.T) {
+	t.Parallel()
+	s := serve(t, quick)
+	c := s.poller(t)
+	for range 3 {
+		since := time.Now()
+		says(t, c.get(t), "2")
+		require.Less(t, time.Since(since), s.PingInterval+s.PingTimeout)
+		says(t, c.post(t, "3"), "ok")
+		c.hears(t, "pinged", "ponged")
+	}
+}
+
+func TestHeartbeat_WebSocket(t *testing.T) {
+	t.Parallel()
+	c, k := serve(t, quick).socket(t)
+	for range 3 {
+		require.Equal(t, "2", c.next(t))
+		c.send(t, "3")
+		k.hears(t, "pinged", "ponged")
+		c.send(t, "3") // which nobody waits for
+	}
+}
+
+func TestHeartbeat_Missed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, quick)
+	since := time.Now()
+	ws, k := s.socket(t)
+	unread, waiting := s.poller(t), s.poller(t)
+	says(t, waiting.get(t), "2")
+	got := waiting.polls(t)
+	require.EqualValues(t, 4001, websocket.CloseStatus(ws.closes(t)))
+	require.Less(t, time.Since(since), 3*(s.PingInterval+s.PingTimeout))
+	k.hears(t, "pinged", "closed ping timeout")
+	unread.hears(t, "pinged", "closed ping timeout")
+	unread.gone(t)
+	says(t, answered(t, got), "1")
+	waiting.gone(t)
+}
+
+// Who does something else when the ping comes is given as much time again, once.
+func TestHeartbeat_BusyClient(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	s := serve(t, func(c *Config) { c.PingInterval, c.PingTimeout = 100*time.Millisecond, timeout })
+	c := s.poller(t)
+	ws, k := s.socket(t)
+	says(t, c.get(t), "2")
+	require.Equal(t, "2", ws.next(t))
+	since := time.Now()
+	says(t, c.post(t, "4busy"), "ok")
+	ws.send(t, "4busy")
+	for _, k := range []*talk{c.talk, k} {
+		k.hears(t, "pinged", "message busy", "closed ping timeout")
+		require.GreaterOrEqual(t, time.Since(since), timeout*3/2)
+	}
+	require.Less(t, time.Since(since), timeout*7/2)
+}
+
+// A ping does not wait for a handler, who then is told neither of it nor of its pong.
+func TestHeartbeat_WhileTheHandlerIsBusy(t *testing.T) {
+	t.Parallel()
+	s := serve(t, quick)
+	c, k := s.socket(t)
+	c.send(t, "4hold")
+	k.hears(t, "message hold")
+	require.Equal(t, "2", c.next(t))
+	c.send(t, "3")
+	close(k.held)
+	require.Equal(t, "2", c.next(t))
+	c.send(t, "3")
+	k.hears(t, "pinged", "ponged")
+}
+
+// What was sent before the handler is told of a ping is there before the ping.
+func TestHeartbeat_BehindWhatWasSent(t *testing.T) {
+	t.Parallel()
+	s := serve(t, quick)
+	c, k := s.socket(t)
+	for range 3 {
+		require.Equal(t, "pinged", <-k.said)
+		require.NoError(t, k.conn.Send([]byte("after")))
+		require.Equal(t, []string{"2", "4after"}, order(c.next(t), c.next(t)))
+		c.send(t, "3")
+		k.hears(t, "ponged")
+	}
+}
+
+// order is two packets in the order in which they came, but that a ping may be behind
+// what was sent after the handler had been told.
+func order(a, b string) []string {
+	if b == "2" {
+		return []string{b, a}
+	}
+	return []string{a, b}
+}
