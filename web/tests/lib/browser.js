@@ -32,7 +32,7 @@ function chromiumPath() {
  */
 export async function startPage(folder) {
   const server = createServer((request, response) => {
-    const module = /^\/[a-z/-]+\.js$/.test(request.url) && folder && new URL(`.${request.url}`, folder)
+    const module = /^\/[a-z/.-]+\.js$/.test(request.url) && folder && new URL(`.${request.url}`, folder)
     if (!module) return response.setHeader('Content-Type', 'text/html').end('<!DOCTYPE html><title>page</title>')
     response.setHeader('Content-Type', 'text/javascript')
     createReadStream(module).on('error', () => response.writeHead(404).end()).pipe(response)

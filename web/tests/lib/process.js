@@ -48,6 +48,11 @@ export async function startInstance(dsn, name, settings = {}) {
       child.kill('SIGTERM')
       await exited(child)
     },
+    /** Ends it without a word to anybody, unless it has ended. */
+    async kill() {
+      if (!child.kill('SIGKILL')) return
+      await once(child, 'exit')
+    },
   }
 }
 
