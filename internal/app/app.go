@@ -240,7 +240,8 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
-		Socket: a.sockets, SocketIO: a.engine, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
+		Socket: a.sockets, SocketIO: a.engine, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err

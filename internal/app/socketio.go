@@ -37,7 +37,8 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		}
 	}
 	a.socketIO = socketio.New(socketio.Config{
-		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Publisher: desk, Requester: requests, Consumers: a.consumers,
+		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
+		Publisher: desk, Requester: requests, Consumers: a.consumers,
 		Replies: func(namespace, name string) bool {
 			t, err := types.Lookup(namespace, name)
 			return err == nil && t.Reply != nil && t.Reply.Ack
@@ -47,8 +48,8 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		Limits: rules.Limits, Metrics: registry,
 	})
 	a.engine = engineio.New(engineio.Config{
-		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept, Client: c.Proxies.Client,
-		Limits: rules.Limits, PingInterval: c.SocketIO.PingInterval, PingTimeout: c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout,
+		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept,
+		Client: c.Proxies.Client, Limits: rules.Limits, PingInterval: c.SocketIO.PingInterval, PingTimeout: c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout,
 		BodyTimeout: c.BodyTimeout, MaxPayload: c.MaxMessageBytes, MaxConns: most, Metrics: registry,
 	})
 	return nil
