@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -243,7 +244,8 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
-		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
+		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
@@ -328,10 +330,13 @@ func (a *App) drain(ctx context.Context) {
 	a.draining.Store(true)
 	a.waits.Drain()
 	slog.InfoContext(ctx, "draining", "component", "app", "sessions", a.sessions.Count(), "budget", budget)
+	var passedOn sync.WaitGroup
+	passedOn.Go(func() { a.peers.Drain(ctx, budget*2/3) })
 	if left := a.sessions.Drain(ctx, budget*2/3); left > 0 {
 		slog.WarnContext(ctx, "sessions are cut that did not leave in time", "component", "app", "sessions", left)
 	}
-	a.peers.Drain(ctx, budget/10)
+	passedOn.Wait()
+	a.peers.Close()
 	a.engine.Close(ctx)
 	if err := a.server.Shutdown(ctx); err != nil {
 		slog.WarnContext(ctx, "requests are cut that did not end in time", "component", "app", "error", err)
@@ -339,7 +344,6 @@ func (a *App) drain(ctx context.Context) {
 	}
 	a.sockets.Close(ctx)
 	a.socketIO.Close(ctx)
-	a.peers.Close()
 }
 
 // release gives back what Build took.
