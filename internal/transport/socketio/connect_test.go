@@ -13,6 +13,8 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/apptest/sioclient"
+	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
 
 // both runs a test over both transports.
@@ -300,4 +302,49 @@ func TestConnect_KeptExpired(t *testing.T) {
 			left++
 		}
 	}
+}
+
+// While the log is away nobody is refused for good.
+func TestConnect_LogAway(t *testing.T) {
+	t.Parallel()
+	proxy := pgproxy.Start(t, pgtest.Database(t))
+	i := apptest.Start(t, proxy.DSN())
+	token := apptest.Token(t, access.Web, "c1", "b1")
+	c := sioclient.Dial(t, i, sioclient.WebSocket)
+	proxy.Refuse(true)
+	c.Send(t, `0/orders,{"token":"`+token+`"}`)
+	p, err := c.Next(t)
+	require.Error(t, err, p.Raw)
+	code, reason := sioclient.Why(t, err)
+	require.Equal(t, "1013 overloaded", fmt.Sprint(code, " ", reason))
+	proxy.Refuse(false)
+	require.Eventually(t, func() bool {
+		c := sioclient.Dial(t, i, sioclient.WebSocket)
+		defer c.Close()
+		c.Send(t, `0/orders,{"token":"`+token+`"}`)
+		p, err := c.Next(t)
+		return err == nil && p.Kind == sioclient.Connect
+	}, apptest.Patience, 50*time.Millisecond)
+}
+
+// Who sends too fast is told, and cut off when he does not listen.
+func TestConn_TooFast(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_FRAME_RATE_PER_CONNECTION=2")[0]
+	c := sioclient.Dial(t, i, sioclient.WebSocket)
+	c.Join(t, "/orders", sioclient.Token(apptest.Token(t, access.Web, "c1", "b1")))
+	for range 4 {
+		c.Send(t, `2/orders,1["join","branch:b1"]`)
+	}
+	for refused := false; !refused; {
+		answer := string(c.Acked(t, "/orders", "1"))
+		refused = strings.Contains(answer, `"code":"rate_limited"`) && strings.Contains(answer, `"retryAfterMs":`)
+	}
+	for range 2000 { // it never reads
+		if c.TrySend(t, `3/orders,1[]`) != nil {
+			break
+		}
+	}
+	_, reason := c.Ended(t)
+	require.Equal(t, "overloaded", reason)
 }
