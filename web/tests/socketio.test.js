@@ -25,7 +25,7 @@ before(async () => {
   one = await startInstance(postgres.dsn, 'one', settings)
   other = await startInstance(postgres.dsn, 'other', settings)
   keeping = await startInstance(postgres.dsn, 'keeping', {
-    ...settings, SOCKETIO_TOKEN_EXPIRY: 'keep', TAILROOM_SOCKETIO_TRAILING: '/orders',
+    ...settings, TAILROOM_HEARTBEAT: '25s', SOCKETIO_TOKEN_EXPIRY: 'keep', TAILROOM_SOCKETIO_TRAILING: '/orders',
   })
 })
 after(async () => {
