@@ -128,12 +128,41 @@ func TestUpgrade_Fails(t *testing.T) {
 	require.Equal(t, len(failures)+1, s.metric(t, "upgrades_total", "failed"))
 }
 
+// What is sent at the moment of the switch does not overtake what waited for it.
+func TestUpgrade_Switch(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	const senders, messages = 4, 200
+	for range 50 {
+		c := s.poller(t)
+		k := c.probes(t)
+		var sending sync.WaitGroup
+		for sender := range senders {
+			sending.Go(func() {
+				for m := range messages {
+					_ = c.conn.Send([]byte(fmt.Sprintf("%d:%d", sender, m)))
+				}
+			})
+		}
+		k.send(t, "5")
+		var next [senders]int
+		for range senders * messages {
+			var sender, m int
+			_, err := fmt.Sscanf(k.next(t), "4%d:%d", &sender, &m)
+			require.NoError(t, err)
+			require.Equal(t, next[sender], m)
+			next[sender]++
+		}
+		sending.Wait()
+	}
+}
+
 // However a client polls and upgrades while it is sent something by several, each message
 // comes once, and each sender's in order.
 func TestUpgrade_UnderLoad(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	pad := strings.Repeat("x", 2000)
+	pad := strings.Repeat("x", 500)
 	var all sync.WaitGroup
 	for range 4 {
 		c := s.poller(t)
