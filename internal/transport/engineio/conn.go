@@ -170,7 +170,7 @@ func (c *Conn) write(texts [][]byte) error {
 // awaitRoom waits until something may be sent. It is for who holds mu, and gives it up
 // meanwhile.
 func (c *Conn) awaitRoom() error {
-	for since := time.Now(); c.phase < upgraded && len(c.out) >= maxBuffered<<10; {
+	for since := time.Now(); c.phase < upgraded && len(c.out) >= maxBuffered; {
 		until := since
 		switch {
 		case c.taking > 0: // who writes sees to it that it does not take for ever
