@@ -31,6 +31,7 @@ var (
 	badRequest         = refusal{http.StatusBadRequest, 3, "Bad request"}
 	tooLarge           = refusal{http.StatusRequestEntityTooLarge, 3, "Payload larger than maxPayload"}
 	foreignOrigin      = refusal{http.StatusForbidden, 4, access.Foreign}
+	longHeader         = refusal{http.StatusRequestHeaderFieldsTooLarge, 3, "Authorization longer than 8192 bytes"}
 	unsupportedVersion = refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
 )
 
@@ -104,6 +105,9 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport str
 		return
 	case transport == webSocket && !upgrade:
 		s.refuse(w, badRequest)
+		return
+	case len(strings.Join(r.Header[authorization], "")) > maxAuthorization:
+		s.refuse(w, longHeader)
 		return
 	}
 	seat, err := s.Admit(r)
