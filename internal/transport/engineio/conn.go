@@ -110,7 +110,9 @@ func (c *Conn) start() {
 	c.server.metrics.connections.WithLabelValues(c.transport).Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.startBeat()
+	if c.phase != closed { // by a Server that is closing
+		c.startBeat()
+	}
 }
 
 // introduce makes the handler. It is called once; nothing is taken in before.
