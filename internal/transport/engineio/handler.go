@@ -63,8 +63,10 @@ func (s *Server) refuseAs(w http.ResponseWriter, err error) {
 func (s *Server) refuseOrigin(w http.ResponseWriter, r *http.Request) {
 	const most = 200 // bytes of an origin that are logged
 	origin := r.Header.Get("Origin")
-	slog.WarnContext(r.Context(), "a page was refused whose origin CORS_ORIGINS does not list", "component", "engineio",
-		"origin", strings.ToValidUTF8(origin[:min(len(origin), most)], "?"), "remote", s.Client(r).String())
+	if s.foreign.Allow() { // anybody may send some, and fill the log
+		slog.WarnContext(r.Context(), "a page was refused whose origin CORS_ORIGINS does not list", "component", "engineio",
+			"origin", strings.ToValidUTF8(origin[:min(len(origin), most)], "?"), "remote", s.Client(r).String())
+	}
 	s.refuse(w, foreignOrigin)
 }
 

@@ -1,7 +1,10 @@
 package engineio
 
 import (
+	"bytes"
 	"fmt"
+	"log"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -146,6 +149,24 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, "x-token, content-type", got.Header.Get("Access-Control-Allow-Headers"))
 	require.Equal(t, []string{"Origin", "Access-Control-Request-Headers"}, got.Header.Values("Vary"))
 	require.Equal(t, 8, s.metric(t, "refused_total", "forbidden"))
+}
+
+// The log names the pages that are refused, and is not theirs to fill.
+func TestOrigins_Log(t *testing.T) { //nolint:paralleltest // the logger is everybody's
+	var said bytes.Buffer
+	before, writer, flags := slog.Default(), log.Writer(), log.Flags()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&said, nil)))
+	defer func() {
+		slog.SetDefault(before)
+		log.SetOutput(writer)
+		log.SetFlags(flags)
+	}()
+	s := serve(t)
+	for range 2 * foreignAtOnce {
+		require.Equal(t, 403, ask(t, "GET", s.url+"&transport=polling", "", "Origin", "https://evil.example").status)
+	}
+	require.GreaterOrEqual(t, strings.Count(said.String(), "origin=https://evil.example"), foreignAtOnce)
+	require.Less(t, strings.Count(said.String(), "origin=https://evil.example"), 2*foreignAtOnce)
 }
 
 // Whoever is not admitted is told in the form of a refusal, with a status that clients

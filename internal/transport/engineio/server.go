@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/limit"
@@ -26,6 +27,9 @@ const (
 	fullRetry  = 5 * time.Second
 	drainRetry = time.Second
 )
+
+// foreignAtOnce is how many refused origins are logged at once; then one in a second is.
+const foreignAtOnce = 20
 
 // lastAsk is how long clients that poll have to ask once more when the server closes.
 const lastAsk = time.Second
@@ -77,6 +81,7 @@ type Server struct {
 	Config
 	handler http.Handler
 	metrics *metrics
+	foreign *rate.Limiter // refused origins that are logged
 	places  *limit.Shares // of connections that are not closed
 
 	mu      sync.Mutex
@@ -90,7 +95,8 @@ type Server struct {
 // New returns a Server. Close it.
 func New(c Config) *Server {
 	s := &Server{
-		Config: c, metrics: newMetrics(c.Metrics), places: limit.NewShares(c.MaxConns), conns: map[string]*Conn{},
+		Config: c, metrics: newMetrics(c.Metrics), foreign: rate.NewLimiter(1, foreignAtOnce),
+		places: limit.NewShares(c.MaxConns), conns: map[string]*Conn{},
 		sockets: map[*socket]struct{}{}, known: make(chan struct{}),
 	}
 	s.handler = c.Origins.Guard(http.HandlerFunc(s.route), http.HandlerFunc(s.refuseOrigin))
