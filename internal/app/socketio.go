@@ -44,7 +44,8 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return a.listener.Dial(ctx, network, address)
 		},
-		Patience: c.SocketIO.PingInterval + c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout, Metrics: registry,
+		Patience:     c.SocketIO.PingInterval + 2*c.SocketIO.PingTimeout, // a pong may come so late
+		WriteTimeout: c.WriteTimeout, Metrics: registry,
 	})
 	a.socketIO = socketio.New(socketio.Config{
 		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,

@@ -50,6 +50,23 @@ func TestUpgrade(t *testing.T) {
 	require.Equal(t, 0, s.metric(t, "connections", "websocket"))
 }
 
+// However often a client probes, the GETs that wait end at their pace.
+func TestUpgrade_ManyProbes(t *testing.T) {
+	t.Parallel()
+	c := serve(t).poller(t)
+	k := c.probes(t)
+	for range 300 {
+		k.send(t, "2probe")
+		require.Equal(t, "3probe", k.next(t))
+	}
+	says(t, c.get(t), "6")
+	begin := time.Now()
+	for range 5 {
+		says(t, c.get(t), "6")
+	}
+	require.Greater(t, time.Since(begin), 3*noopPeriod)
+}
+
 // A GET that waits while the client upgrades gets nothing of what is sent then.
 func TestUpgrade_GetThatWaits(t *testing.T) {
 	t.Parallel()
