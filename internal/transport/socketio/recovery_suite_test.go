@@ -1,6 +1,7 @@
 package socketio_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -125,6 +126,26 @@ func TestRecovery_OfOthers(t *testing.T) {
 	require.Equal(t, w, c.Join(t, availability, sioclient.Token(apptest.Token(t, access.Web, "c1", "b2"), "pid", w.PID)))
 	messages, _ = heard(t, c, live)
 	require.Empty(t, messages)
+}
+
+// A public id is no secret. A pid that somebody writes around one, or another's own, ends
+// nobody's connection.
+func TestRecovery_Forged(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	victim := sioclient.Dial(t, i, sioclient.WebSocket)
+	w := victim.Join(t, availability, sioclient.Token(apptest.Token(t, access.Web, "c1")))
+	sid, err := base64.RawURLEncoding.DecodeString(w.SID)
+	require.NoError(t, err)
+	forged := append(append([]byte{1}, sid...), 1, 1, 1)
+	for _, pid := range []string{base64.RawURLEncoding.EncodeToString(append(forged, make([]byte, 16)...)), w.PID} {
+		c := sioclient.Dial(t, i, sioclient.WebSocket)
+		c.Join(t, availability, sioclient.Token(apptest.Token(t, access.Web, "c2"), "pid", pid))
+		c.Until(t, availability, "$live")
+	}
+	messages, _ := heard(t, victim, alert(t, i, "branch:b1", "still here"))
+	require.Equal(t, []string{"still here"}, messages)
+	require.Zero(t, i.Metric(t, "tailroom_socketio_takeovers_total"))
 }
 
 // The predecessor is half open: nobody has noticed that it is dead. It is taken over, with all
