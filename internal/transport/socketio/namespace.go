@@ -55,7 +55,10 @@ func (c *conn) connect(p packet) error {
 		return c.refusal(p.namespace, map[string]any{"message": "Invalid namespace"})
 	}
 	s := newSocket(c, p.namespace)
-	err := c.begin(s, p.payload)
+	err := c.awaitEnd(p.namespace)
+	if err == nil {
+		err = c.begin(s, p.payload)
+	}
 	if err == nil {
 		c.refused = 0
 		return nil

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -36,11 +35,9 @@ func (x *sockets) enter(ctx context.Context, s *socket, before string) error {
 			return nil
 		}
 		s.conn.server.metrics.takenOver.Inc()
-		older.supersede(s.conn)
-		select {
-		case <-older.done:
-		case <-ctx.Done():
-			return problem.New(problem.Unavailable, "the connection of before does not come to its end").RetryAfter(time.Second)
+		older.conn.engine.Close(session.Replaced) // the client has given it up
+		if err := older.awaitEnd(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -65,16 +62,6 @@ func (x *sockets) leave(s *socket) {
 	if x.bySID[s.sid].socket == s {
 		delete(x.bySID, s.sid)
 	}
-}
-
-// supersede ends a socket, and the connection that its client has given up; one that has
-// taken its place on the same connection needs that.
-func (s *socket) supersede(by *conn) {
-	if s.conn == by {
-		s.cancel(errLeft)
-		return
-	}
-	s.conn.engine.Close(session.Replaced)
 }
 
 // Supersede ends the connection of the socket with a public id, if it has had it since before
