@@ -208,8 +208,8 @@ func (c *conn) welcome(s *socket, o owner, begin session.Beginning, from start) 
 		s.session.Release()
 		return err
 	}
-	if outcome == recovered && c.server.Recovered != nil {
-		c.server.Recovered(s.sid)
+	if from.returning && c.server.Returned != nil {
+		c.server.Returned(from.claim.sid)
 	}
 	c.server.work.Go(s.run)
 	return nil

@@ -181,6 +181,22 @@ func TestRecovery_TakesOver(t *testing.T) {
 	})
 }
 
+// Also where it cannot go on where it was, and on another instance.
+func TestRecovery_TakesOverAfterAReset(t *testing.T) {
+	t.Parallel()
+	cluster := apptest.Cluster(t, 2)
+	token := apptest.Token(t, access.Web, "c1", "b1")
+	dead := sioclient.Dial(t, cluster[0], sioclient.WebSocket)
+	w := dead.Join(t, availability, sioclient.Token(token))
+	c := sioclient.Dial(t, cluster[1], sioclient.WebSocket)
+	theirs := c.Join(t, availability, sioclient.Token(token, "pid", w.PID, "offset", "p9-1"))
+	require.NotEqual(t, w, theirs)
+	reset, _ := c.Until(t, availability, "$reset")
+	require.Contains(t, string(reset), `"reason":"diverged"`)
+	code, reason := dead.Ended(t)
+	require.Equal(t, "4104 replaced", fmt.Sprint(code, " ", reason))
+}
+
 // Many come back at once with one pid: one is left.
 func TestRecovery_Crowd(t *testing.T) {
 	t.Parallel()
