@@ -118,13 +118,18 @@ func (c *conn) begin(s *socket, payload []byte) error {
 	if grant, err = grant.Narrow(asked.BranchID); err != nil {
 		return err
 	}
+	from := c.server.start(asked, owner{grant, s.namespace})
+	if from.returning { // first, for who was cut off and is at the limit has the seat already
+		if err := c.server.sockets.free(c.ctx, from.claim.sid); err != nil {
+			return err
+		}
+	}
 	if s.seat, err = c.server.Limits.Session(grant.Tenant); err != nil {
 		return err
 	}
 	if c.server.KeepExpired {
 		grant.Expires = time.Now().Add(forever)
 	}
-	from := c.server.start(asked, owner{grant, s.namespace})
 	begin, err := c.open(c.ctx, s, grant, asked, from)
 	if err != nil {
 		return err
@@ -162,7 +167,7 @@ func (c *conn) open(ctx context.Context, s *socket, grant access.Grant, asked au
 	if s.sid = newSID(); from.returning && begin.Reset == nil {
 		s.sid = from.claim.sid
 	}
-	if err := c.server.sockets.enter(ctx, s, from.claim.sid); err != nil {
+	if err := c.server.sockets.enter(ctx, s); err != nil {
 		return begin, err
 	}
 	id := s.sid

@@ -181,6 +181,20 @@ func TestRecovery_TakesOver(t *testing.T) {
 	})
 }
 
+// Its predecessor has the seat that it needs.
+func TestRecovery_TakesTheSeat(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_SESSIONS_PER_COMPANY=1")[0]
+	token := sioclient.Token(apptest.Token(t, access.Web, "c1", "b1"))
+	dead := sioclient.Dial(t, i, sioclient.WebSocket)
+	token["pid"] = dead.Join(t, availability, token).PID
+	for range 2 {
+		c := sioclient.Dial(t, i, sioclient.WebSocket)
+		require.Equal(t, token["pid"], c.Join(t, availability, token).PID)
+	}
+	require.Zero(t, i.Metric(t, `tailroom_limited_total{limit="sessions_per_company"}`))
+}
+
 // Also where it cannot go on where it was, and on another instance.
 func TestRecovery_TakesOverAfterAReset(t *testing.T) {
 	t.Parallel()
