@@ -56,7 +56,7 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		},
 		Keys: c.Cluster().Keys(access.Recovery), Trailing: c.SocketIO.Trailing, KeepExpired: c.SocketIO.TokenExpiry == "keep",
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, ConnectTimeout: joinTimeout, MaxMessage: c.MaxMessageBytes,
-		Limits: rules.Limits, Metrics: registry, Recovered: a.peers.Announce,
+		Limits: rules.Limits, Metrics: registry, Returned: a.peers.Announce,
 	})
 	a.engine = engineio.New(engineio.Config{
 		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept,
