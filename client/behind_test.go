@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -108,4 +109,56 @@ func TestSubscribe_TheHandlerIsFarBehind(t *testing.T) {
 		client.Subscription{Namespace: "/availability"}, client.Subscription{Namespace: "/orders", Rooms: []string{"branch:b7"}}))
 	close(agreed)
 	require.ElementsMatch(t, []string{"/orders", "/availability"}, next(t, left))
+}
+
+// A handler is stuck, and the line breaks over and over. What waits is not more with
+// each connection.
+func TestRun_WhatWaitsIsBoundedOverConnections(t *testing.T) {
+	t.Parallel()
+	const rounds = 4
+	large := fmt.Sprintf(`{"id":"%02000d"}`, 0)
+	url, hellos := listeningServer(t, func(ws *websocket.Conn) {
+		say(ws, welcome)
+		say(ws, `{"type":"events","events":[`+large+`,`+large+`],"cursor":"1-6"}`)
+		say(ws, `{"type":"live","cursor":"1-6"}`)
+		_ = wsjson.Read(context.Background(), ws, new(any)) // it follows no more
+		_ = ws.Close(websocket.StatusGoingAway, "draining")
+	})
+	free := make(chan struct{})
+	f := runLimited(t, 1<<10, client.Config{
+		Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders"}},
+		Handler: func(ctx context.Context, _ client.Event) error {
+			select {
+			case <-free:
+			case <-ctx.Done():
+			}
+			return nil
+		},
+	})
+	for range rounds {
+		f.until(t, client.Offline)
+	}
+	require.LessOrEqual(t, client.Waiting(f.Client), 3, "what welcome says of the cursor, an event, and live")
+	require.Nil(t, next(t, hellos)["cursor"])
+	require.Equal(t, "1-6", next(t, hellos)["cursor"])
+}
+
+// The handler may have caught up before the connection has noted that it is behind.
+func TestRun_CatchesUpHoweverSoon(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	url, hellos := listeningServer(t, func(ws *websocket.Conn) {
+		say(ws, welcome)
+		say(ws, fmt.Sprintf(`{"type":"events","events":[{"id":"a"}],"cursor":"1-%d"}`, n.Add(1)+5))
+		_ = wsjson.Read(context.Background(), ws, new(any)) // it follows no more
+		_ = wsjson.Read(context.Background(), ws, new(any)) // it goes
+	})
+	f := runLimited(t, 1, client.Config{
+		Server: serverAt("a token", url), Subscribe: []client.Subscription{{Namespace: "/orders"}},
+		Handler: func(context.Context, client.Event) error { return nil },
+	})
+	for range 200 {
+		next(t, hellos)
+		f.until(t, client.Replaying)
+	}
 }

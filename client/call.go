@@ -58,7 +58,9 @@ func (c *Client) call(ctx context.Context, m map[string]any, agreed func(message
 		if !refused || !e.passing() && !e.aboutToken() {
 			return answer, err
 		}
-		if cause := sleep(ctx, max(pause(n), e.RetryAfter)); cause != nil {
+		wait := max(pause(n), e.RetryAfter)
+		c.cfg.Logger.WarnContext(ctx, "the server has not taken it yet", "component", "client", "error", e, "retry_in", wait)
+		if cause := sleep(ctx, wait); cause != nil {
 			return message{}, fmt.Errorf("%w; the last try: %w", cause, e)
 		}
 	}
@@ -99,10 +101,23 @@ func (k *conn) ask(ctx context.Context, m map[string]any, agreed func(message)) 
 		return answer, refusal(answer)
 	default:
 	}
-	if e, ok := errors.AsType[*Error](k.reason); ok && e.Close == tooLarge && len(text) == k.largest {
+	if e, ok := errors.AsType[*Error](k.reason); ok && e.Close == tooLarge && k.tooLong(len(text), e) {
 		return message{}, e // this server takes less than usual
 	}
 	return message{}, errBroke
+}
+
+// tooLong reports whether a message of so many bytes is why the connection was closed.
+// The server says what it takes. Something in between may not: then it was the
+// largest that had no answer.
+func (k *conn) tooLong(size int, why *Error) bool {
+	var limit int
+	if why.Field("limit", &limit) {
+		return size > limit
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return size == k.largest
 }
 
 func (k *conn) expect(agreed func(message)) (uint64, *call) {
@@ -117,6 +132,9 @@ func (k *conn) expect(agreed func(message)) (uint64, *call) {
 func (k *conn) forget(ref uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if waits, ok := k.waiting[ref]; ok { // the server may have yet to come to it
+		k.largest = max(k.largest, waits.size)
+	}
 	delete(k.waiting, ref)
 }
 

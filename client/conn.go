@@ -51,12 +51,12 @@ type conn struct {
 	out      chan []byte   // to the writer
 	done     chan struct{} // closed when the connection has ended
 	over     sync.Once
-	reason   error // why; set before done is closed, as is
-	largest  int   // the size of the largest message that had no answer
+	reason   error // why; set before done is closed
 
 	mu      sync.Mutex
 	refs    uint64
 	waiting map[uint64]*call
+	largest int // the size of the largest message that had no answer
 }
 
 func newConn(c *Client) *conn {
@@ -166,6 +166,9 @@ func (k *conn) serve(line context.Context) (live bool, reason error) {
 	others.Go(func() { k.write(ctx, line.Done()) })
 	others.Go(func() { k.hurry(line.Done()) })
 	k.enter()
+	if k.client.queue.full() { // of what earlier connections brought
+		k.fallBehind(ctx, &others)
+	}
 	for {
 		m, err := k.read(ctx)
 		if err != nil {
@@ -250,8 +253,7 @@ func (k *conn) hear(ctx context.Context, others *sync.WaitGroup, m message) {
 	switch m.Type {
 	case "events", "cursor", "live", "degraded", "reset", "snapshot":
 		if !k.behind.Load() && !k.enqueue(m) {
-			k.behind.Store(true)
-			others.Go(func() { k.stopFollowing(ctx) })
+			k.fallBehind(ctx, others)
 		}
 	case "reply", "pong":
 		k.answer(m)
@@ -339,6 +341,14 @@ func (c *Client) fits(waiting int, more bool) bool {
 		c.wider = min(c.wider+1, maxWider)
 	}
 	return fits
+}
+
+// fallBehind has the connection bring nothing more: what comes behind this has no
+// room. The handler may have caught up by now, and would not hear of it.
+func (k *conn) fallBehind(ctx context.Context, others *sync.WaitGroup) {
+	k.behind.Store(true)
+	k.client.queue.signal()
+	others.Go(func() { k.stopFollowing(ctx) })
 }
 
 // stopFollowing leaves the connection to the calls.

@@ -50,7 +50,7 @@ func TestConsumer_AwayForAWhile(t *testing.T) {
 		f.collect(t, all[len(want):])
 		f.stop()
 		require.NoError(t, <-f.ended)
-		require.Eventually(t, func() bool { return acknowledged(t, cluster[0], "agent") == f.Cursor() }, apptest.Patience, 10*time.Millisecond,
+		apptest.Eventually(t, func() bool { return acknowledged(t, cluster[0], "agent") == f.Cursor() }, apptest.Patience, 10*time.Millisecond,
 			"the last word was an acknowledgement")
 		_, err = shop.Publish(t.Context(), orders(100*life+3, 100*life+50)...)
 		require.NoError(t, err)
@@ -74,7 +74,7 @@ func TestConsumer_Acknowledges(t *testing.T) {
 		next(t, f.events)
 	}
 	last := logged(t, shop)[49].Cursor
-	require.Eventually(t, func() bool { return acknowledged(t, server, "agent") == last }, apptest.Patience, 50*time.Millisecond)
+	apptest.Eventually(t, func() bool { return acknowledged(t, server, "agent") == last }, apptest.Patience, 50*time.Millisecond)
 	acks := server.Metric(t, "tailroom_consumer_acks_total") - before
 	require.LessOrEqual(t, acks, time.Since(since).Seconds()+2)
 	require.GreaterOrEqual(t, acks, 1.0)
@@ -108,7 +108,7 @@ func TestConsumer_IsCut(t *testing.T) {
 	}
 	f.collect(t, logged(t, shop))
 	last := f.Cursor()
-	require.Eventually(t, func() bool { return acknowledged(t, cluster[1], "agent") >= last }, apptest.Patience, 50*time.Millisecond,
+	apptest.Eventually(t, func() bool { return acknowledged(t, cluster[1], "agent") >= last }, apptest.Patience, 50*time.Millisecond,
 		fmt.Sprint("want ", last))
 }
 
@@ -132,7 +132,7 @@ func TestConsumer_AcknowledgesWhatIsHandled(t *testing.T) {
 	}
 	f = follow(t, c)
 	require.ErrorIs(t, next(t, f.ended), context.Canceled)
-	require.Eventually(t, func() bool { return acknowledged(t, server, "agent") == all[1].Cursor }, apptest.Patience, 10*time.Millisecond)
+	apptest.Eventually(t, func() bool { return acknowledged(t, server, "agent") == all[1].Cursor }, apptest.Patience, 10*time.Millisecond)
 	c.Handler = nil
 	f = follow(t, c)
 	f.collect(t, all[2:])

@@ -90,7 +90,7 @@ func (d *dialer) judge(ctx context.Context, err error, welcome bool) (time.Durat
 		}
 		d.fresh = token
 		return wait, e
-	case e.Close == 0 && !e.passing() && e.Code != "internal", e.Close == tooLarge && !welcome, e.Close >= 4100 && e.Close <= 4199:
+	case e.Close == 0 && !e.passing(), e.Close == tooLarge && !welcome, e.Close >= 4100 && e.Close <= 4199:
 		return -1, e
 	default:
 		return wait, e

@@ -35,7 +35,7 @@
 //
 // Publish and Request go through interruptions: each event gets its id before
 // it is first sent, so sending it again does no harm, and they try until there is
-// an answer or their context ends. Enqueue writes to the outbox, a file, and
+// an answer or their context ends: give it a deadline. Enqueue writes to the outbox, a file, and
 // returns when that is on the disk. What is in it is sent in order, across
 // restarts, until the server has it or has refused it for good.
 //

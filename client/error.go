@@ -153,11 +153,12 @@ func answerError(r *http.Response) *Error {
 	return e
 }
 
-// passing reports whether what was refused may be taken another time: then it was
-// not done, or doing it again does no harm.
+// passing reports whether what was refused may be taken another time. A fault of the
+// server's is no refusal: whether it was done is not known, and doing it again under
+// the same id does no harm.
 func (e *Error) passing() bool {
 	switch e.Code {
-	case "rate_limited", "unavailable", "overloaded", "draining", "request_timeout":
+	case "rate_limited", "unavailable", "overloaded", "draining", "request_timeout", "internal":
 		return true
 	case "": // not the server: a proxy that does not reach it, a portal that wants a password
 		return true

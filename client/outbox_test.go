@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,8 +123,9 @@ func TestEnqueue_Full(t *testing.T) {
 	require.Equal(t, 3, bytes.Pending())
 }
 
-// A fault of the server is no refusal: the group is sent again.
-func TestEnqueue_TheServerFails(t *testing.T) {
+// A fault of the server is no refusal: what was published is published again, whichever
+// way it goes.
+func TestPublish_TheServerFails(t *testing.T) {
 	t.Parallel()
 	url := fakeServer(t, func(ws *websocket.Conn) {
 		say(ws, welcome)
@@ -133,7 +138,7 @@ func TestEnqueue_TheServerFails(t *testing.T) {
 				return
 			}
 			answer := map[string]any{"type": "reply", "ref": m.Ref, "ok": true, "events": m.Events}
-			if n == 0 {
+			if n%2 == 0 {
 				answer = map[string]any{"type": "reply", "ref": m.Ref, "ok": false, "code": "internal", "message": "a fault"}
 			}
 			_ = wsjson.Write(context.Background(), ws, answer)
@@ -144,6 +149,23 @@ func TestEnqueue_TheServerFails(t *testing.T) {
 	f := follow(t, c)
 	require.NoError(t, f.Enqueue(orders(0, 1)...))
 	require.Eventually(t, func() bool { return f.Pending() == 0 }, apptest.Patience, time.Millisecond)
+	_, err := f.Publish(t.Context(), orders(1, 2)...)
+	require.NoError(t, err)
 	f.stop()
 	require.NoError(t, next(t, f.ended), "nothing was refused")
+
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, `{"code":"internal","detail":"a fault"}`)
+			return
+		}
+		fmt.Fprint(w, `{"events":[{"duplicate":true}]}`)
+	}))
+	t.Cleanup(server.Close)
+	receipts, err := serverAt("a token", server.URL).Publish(t.Context(), orders(2, 3)...)
+	require.NoError(t, err)
+	require.True(t, receipts[0].Duplicate)
 }

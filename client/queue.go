@@ -28,7 +28,7 @@ type item struct {
 // queue holds what was received and not handled. It outlives connections: the
 // next one goes on behind it.
 type queue struct {
-	changed chan struct{} // of capacity one: something was pushed
+	changed chan struct{} // of capacity one: there is something to do
 	limit   int
 
 	mu    sync.Mutex
@@ -44,11 +44,23 @@ func (q *queue) push(items ...item) int {
 	for _, i := range items {
 		q.bytes += len(i.event) + i.size
 	}
+	q.signal()
+	return q.bytes
+}
+
+// signal has the dispatcher look.
+func (q *queue) signal() {
 	select {
 	case q.changed <- struct{}{}:
 	default:
 	}
-	return q.bytes
+}
+
+// full reports whether there is no room for more events.
+func (q *queue) full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes > q.limit
 }
 
 func (q *queue) pop() (item, bool) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -184,4 +185,22 @@ func TestRequest_WaitsForWhatIsLeft(t *testing.T) {
 	_, err := serverAt("a token", overHTTP.URL).Request(t.Context(), d)
 	require.NoError(t, err)
 	require.EqualValues(t, 10*minute, next(t, asked))
+}
+
+// A list of requests comes in pages, which is nobody's concern.
+func TestRequests_Pages(t *testing.T) {
+	t.Parallel()
+	s := serverAt(service(t), apptest.Cluster(t, 1)[0].URL)
+	asked := slices.Repeat([]client.Draft{printerTest()}, 101) // a page has 100
+	for i := range asked {
+		asked[i].ReplyBy = time.Now().Add(time.Hour)
+	}
+	_, err := s.Publish(t.Context(), asked...)
+	require.NoError(t, err)
+	listed := 0
+	for _, err := range s.Requests(t.Context(), client.RequestQuery{}) {
+		require.NoError(t, err)
+		listed++
+	}
+	require.Equal(t, len(asked), listed)
 }

@@ -23,7 +23,7 @@ func (c *Client) empty(ctx context.Context) error {
 			}
 			continue
 		}
-		err = c.send(ctx, events)
+		_, err = c.call(ctx, map[string]any{"type": "publish", "events": events}, nil)
 		if err != nil {
 			refused, ok := errors.AsType[*Error](err)
 			if !ok || ctx.Err() != nil {
@@ -35,22 +35,6 @@ func (c *Client) empty(ctx context.Context) error {
 		}
 		if err := c.outbox.done(); err != nil {
 			c.cfg.Logger.WarnContext(ctx, "what was sent may be sent again after a restart", "component", "client", "error", err)
-		}
-	}
-}
-
-// send publishes a group until the server has it or has refused it for good. A fault
-// of the server is no refusal.
-func (c *Client) send(ctx context.Context, events []json.RawMessage) error {
-	for n := 0; ; n++ {
-		_, err := c.call(ctx, map[string]any{"type": "publish", "events": events}, nil)
-		if !errors.Is(err, &Error{Code: "internal"}) {
-			return err
-		}
-		wait := pause(n)
-		c.cfg.Logger.WarnContext(ctx, "the server failed at what the outbox sent", "component", "client", "error", err, "retry_in", wait)
-		if err := sleep(ctx, wait); err != nil {
-			return err
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // Server is where the server is, and who the program is to it. Its methods speak
 // HTTP, and try again for as long as their context lasts what may pass: a server
-// that is away, overloaded or draining, a limit on the rate. Give them a context
+// that is away, overloaded or draining, or at fault, a limit on the rate. Give them a context
 // with a deadline.
 type Server struct {
 	// URLs are the instances, or what stands before them: http(s)://host:port. If

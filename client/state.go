@@ -95,7 +95,7 @@ func (s Server) Requests(ctx context.Context, q RequestQuery) iter.Seq2[Asked, e
 			var page struct {
 				Requests []Asked `json:"requests"`
 				More     bool    `json:"more"`
-				After    string  `json:"after"`
+				Next     string  `json:"next"`
 			}
 			if err := s.do(ctx, request{method: http.MethodGet, path: "/v1/requests", query: query}, &page); err != nil {
 				yield(Asked{}, err)
@@ -106,10 +106,10 @@ func (s Server) Requests(ctx context.Context, q RequestQuery) iter.Seq2[Asked, e
 					return
 				}
 			}
-			if !page.More || page.After == "" {
+			if !page.More || page.Next == "" {
 				return
 			}
-			query.Set("after", page.After)
+			query.Set("after", page.Next)
 		}
 	}
 }

@@ -13,11 +13,16 @@ import (
 )
 
 const instanceBeat = `-- name: InstanceBeat :one
-SELECT tailroom.instance_beat($1::uuid)::bigint
+SELECT tailroom.instance_beat($1::uuid, $2::text)::bigint
 `
 
-func (q *Queries) InstanceBeat(ctx context.Context, db DBTX, incarnation pgtype.UUID) (int64, error) {
-	row := db.QueryRow(ctx, instanceBeat, incarnation)
+type InstanceBeatParams struct {
+	Incarnation pgtype.UUID
+	Address     string
+}
+
+func (q *Queries) InstanceBeat(ctx context.Context, db DBTX, arg InstanceBeatParams) (int64, error) {
+	row := db.QueryRow(ctx, instanceBeat, arg.Incarnation, arg.Address)
 	var column_1 int64
 	err := row.Scan(&column_1)
 	return column_1, err
@@ -50,4 +55,35 @@ SELECT tailroom.instance_leave($1::uuid)
 func (q *Queries) InstanceLeave(ctx context.Context, db DBTX, incarnation pgtype.UUID) error {
 	_, err := db.Exec(ctx, instanceLeave, incarnation)
 	return err
+}
+
+const instancePeers = `-- name: InstancePeers :many
+SELECT incarnation, address FROM tailroom.instances
+WHERE incarnation <> $1::uuid AND address <> '' AND seen_at >= clock_timestamp() - interval '5 seconds'
+`
+
+type InstancePeersRow struct {
+	Incarnation pgtype.UUID
+	Address     string
+}
+
+// The other instances that live, and where each is reached.
+func (q *Queries) InstancePeers(ctx context.Context, db DBTX, incarnation pgtype.UUID) ([]InstancePeersRow, error) {
+	rows, err := db.Query(ctx, instancePeers, incarnation)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []InstancePeersRow
+	for rows.Next() {
+		var i InstancePeersRow
+		if err := rows.Scan(&i.Incarnation, &i.Address); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

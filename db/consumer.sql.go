@@ -79,17 +79,6 @@ func (q *Queries) ConsumerClaim(ctx context.Context, db DBTX, arg ConsumerClaimP
 	return i, err
 }
 
-const consumerClock = `-- name: ConsumerClock :one
-SELECT clock_timestamp()::timestamptz
-`
-
-func (q *Queries) ConsumerClock(ctx context.Context, db DBTX) (time.Time, error) {
-	row := db.QueryRow(ctx, consumerClock)
-	var column_1 time.Time
-	err := row.Scan(&column_1)
-	return column_1, err
-}
-
 const consumerErase = `-- name: ConsumerErase :one
 SELECT outcome::bigint AS outcome, coalesce(position, 0)::bigint AS position, coalesce(epoch, 0)::bigint AS epoch,
     coalesce(recorded_at, now())::timestamptz AS recorded_at
@@ -331,6 +320,31 @@ func (q *Queries) ConsumerReceipts(ctx context.Context, db DBTX, arg ConsumerRec
 		return nil, err
 	}
 	return items, nil
+}
+
+const consumerStanding = `-- name: ConsumerStanding :one
+SELECT clock_timestamp()::timestamptz AS at, (SELECT array_agg(coalesce(c.generation, 0) ORDER BY k.number)
+    FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS tenant, unnest($3::text[]) AS name) k
+    LEFT JOIN tailroom.consumers c ON c.tenant = k.tenant AND c.name = k.name)::bigint[] AS generations
+`
+
+type ConsumerStandingParams struct {
+	Numbers []int32
+	Tenants []string
+	Names   []string
+}
+
+type ConsumerStandingRow struct {
+	At          time.Time
+	Generations []int64
+}
+
+// The database's clock, and the generations of some consumers, 0 where there is none.
+func (q *Queries) ConsumerStanding(ctx context.Context, db DBTX, arg ConsumerStandingParams) (ConsumerStandingRow, error) {
+	row := db.QueryRow(ctx, consumerStanding, arg.Numbers, arg.Tenants, arg.Names)
+	var i ConsumerStandingRow
+	err := row.Scan(&i.At, &i.Generations)
+	return i, err
 }
 
 const consumersLagging = `-- name: ConsumersLagging :one

@@ -139,8 +139,9 @@ func (q *Queries) EventHistory(ctx context.Context, db DBTX, arg EventHistoryPar
 const eventListByPosition = `-- name: EventListByPosition :many
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
-FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
-    FROM tailroom.events WHERE position = ANY($1::bigint[])) e
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, size, sum(size) OVER (ORDER BY position) - size AS before
+    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, CASE WHEN pg_column_compression(data) IS NULL THEN pg_column_size(data) ELSE octet_length(data::text) END AS size
+        FROM tailroom.events WHERE position = ANY($1::bigint[])) page) e
 WHERE before < $2::bigint ORDER BY position
 `
 
@@ -319,8 +320,9 @@ const eventTail = `-- name: EventTail :many
 
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
-FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
-    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room FROM tailroom.events WHERE position > $1 ORDER BY position LIMIT $2::integer) page) e
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, size, sum(size) OVER (ORDER BY position) - size AS before
+    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, CASE WHEN pg_column_compression(data) IS NULL THEN pg_column_size(data) ELSE octet_length(data::text) END AS size
+        FROM tailroom.events WHERE position > $1 ORDER BY position LIMIT $2::integer) page) e
 WHERE before < $3::bigint ORDER BY position
 `
 
@@ -355,8 +357,9 @@ type EventTailRow struct {
 // sees), then the events at those positions. An empty page so still says how
 // far it has looked, and a partition that retention detached in between is
 // noticed, because its events are missing.
-// Both readings stop before the row with which the data, as stored, would pass
-// max_bytes, but return at least one: what is read at once is bounded in memory.
+// Both readings stop before the row with which the data would pass max_bytes, but
+// return at least one: what is read at once is bounded in memory. Data that are stored
+// compressed count with what they come to.
 func (q *Queries) EventTail(ctx context.Context, db DBTX, arg EventTailParams) ([]EventTailRow, error) {
 	rows, err := db.Query(ctx, eventTail, arg.After, arg.MaxRows, arg.MaxBytes)
 	if err != nil {

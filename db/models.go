@@ -125,6 +125,8 @@ type Instance struct {
 	Name        string
 	StartedAt   time.Time
 	SeenAt      time.Time
+	// A URL: where the others reach it; empty until it listens.
+	Address string
 }
 
 type Log struct {

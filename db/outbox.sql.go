@@ -88,14 +88,14 @@ func (q *Queries) OutboxLead(ctx context.Context, db DBTX) (bool, error) {
 const outboxPage = `-- name: OutboxPage :many
 SELECT id, event_id, tenant, namespace, type, schema_version, rooms, coalesce(stream, '')::text AS stream, occurred_at, actor,
     correlation_id, causation_id, reply_by, data, extract(epoch FROM clock_timestamp() - submitted_at)::double precision AS age_seconds
-FROM (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by, sum(pg_column_size(data)) OVER (ORDER BY id) - pg_column_size(data) AS before
-    FROM (
+FROM (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by, size, sum(size) OVER (ORDER BY id) - size AS before
+    FROM (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by, CASE WHEN pg_column_compression(data) IS NULL THEN pg_column_size(data) ELSE octet_length(data::text) END AS size FROM (
         SELECT late.id, late.event_id, late.tenant, late.namespace, late.type, late.schema_version, late.rooms, late.stream, late.occurred_at, late.actor, late.correlation_id, late.causation_id, late.data, late.submitted_at, late.reply_by FROM (SELECT unnest($2::bigint[]) AS first, unnest($3::bigint[]) AS last) gap
         CROSS JOIN LATERAL (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by FROM tailroom.outbox o WHERE o.id BETWEEN gap.first AND gap.last
             ORDER BY o.id LIMIT $1::integer) late
         UNION ALL
         (SELECT id, event_id, tenant, namespace, type, schema_version, rooms, stream, occurred_at, actor, correlation_id, causation_id, data, submitted_at, reply_by FROM tailroom.outbox o WHERE o.id > $4::bigint ORDER BY o.id LIMIT $1::integer)
-        ORDER BY id LIMIT $1::integer) page) o
+        ORDER BY id LIMIT $1::integer) page) measured) o
 WHERE before < $5::bigint ORDER BY id
 `
 
@@ -126,8 +126,8 @@ type OutboxPageRow struct {
 }
 
 // The lowest visible rows, in order: those in some gaps, and those above a number.
-// It stops before the row with which the data, as stored, would pass max_bytes,
-// but returns at least one.
+// It stops before the row with which the data would pass max_bytes, compressed ones
+// counted with what they come to, but returns at least one.
 func (q *Queries) OutboxPage(ctx context.Context, db DBTX, arg OutboxPageParams) ([]OutboxPageRow, error) {
 	rows, err := db.Query(ctx, outboxPage,
 		arg.MaxRows,

@@ -118,8 +118,9 @@ func (q *Queries) StateBegin(ctx context.Context, db DBTX, arg StateBeginParams)
 
 const stateEvents = `-- name: StateEvents :many
 SELECT e.number::integer AS number, e.position, e.type, e.rooms, e.version, e.recorded_at, e.data
-FROM (SELECT page.number, page.position, page.type, page.rooms, page.version, page.recorded_at, page.data, sum(pg_column_size(page.data)) OVER (ORDER BY page.number, page.position) - pg_column_size(page.data) AS before
-    FROM (SELECT k.number, e.position, e.type, e.rooms, e.version::bigint AS version, e.recorded_at, e.data
+FROM (SELECT page.number, page.position, page.type, page.rooms, page.version, page.recorded_at, page.data, page.size, sum(page.size) OVER (ORDER BY page.number, page.position) - page.size AS before
+    FROM (SELECT k.number, e.position, e.type, e.rooms, e.version::bigint AS version, e.recorded_at, e.data,
+        CASE WHEN pg_column_compression(e.data) IS NULL THEN pg_column_size(e.data) ELSE octet_length(e.data::text) END AS size
         FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS tenant, unnest($3::text[]) AS namespace,
             unnest($4::text[]) AS stream, unnest($5::bigint[]) AS version, unnest($6::bigint[]) AS position) k
         CROSS JOIN LATERAL (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room FROM tailroom.events e
@@ -657,8 +658,9 @@ const stateLogPage = `-- name: StateLogPage :many
 SELECT e.position, e.epoch, e.tenant, e.namespace, e.type, e.rooms, coalesce(e.stream, '')::text AS stream,
     coalesce(e.version, 0)::bigint AS version, e.recorded_at, e.causation_id,
     coalesce(CASE WHEN e.stream IS NOT NULL OR e.namespace = '/system' THEN e.data END, '{}')::jsonb AS data, l.floor
-FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, sum(pg_column_size(page.data)) OVER (ORDER BY page.position) - pg_column_size(page.data) AS before
-    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room FROM tailroom.events x WHERE x.position > $1 AND x.position <= $2 ORDER BY x.position LIMIT $3::integer) page) e
+FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, size, sum(page.size) OVER (ORDER BY page.position) - page.size AS before
+    FROM (SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at, recorded_at, actor, correlation_id, causation_id, reply_by, data, first_room, CASE WHEN pg_column_compression(x.data) IS NULL THEN pg_column_size(x.data) ELSE octet_length(x.data::text) END AS size
+        FROM tailroom.events x WHERE x.position > $1 AND x.position <= $2 ORDER BY x.position LIMIT $3::integer) page) e
 CROSS JOIN tailroom.log l
 WHERE e.before < $4::bigint ORDER BY e.position
 `
@@ -685,7 +687,8 @@ type StateLogPageRow struct {
 	Floor       int64
 }
 
-// The next events to be folded, with the data of those that matter for a state.
+// The next events to be folded, with the data of those that matter for a state. Data
+// that are stored compressed count with what they come to.
 // floor is the log's in the same snapshot.
 func (q *Queries) StateLogPage(ctx context.Context, db DBTX, arg StateLogPageParams) ([]StateLogPageRow, error) {
 	rows, err := db.Query(ctx, stateLogPage,

@@ -1,6 +1,8 @@
 package examples_test
 
 import (
+	"errors"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -75,7 +77,8 @@ func TestPrinterAgent_ComesBack(t *testing.T) {
 }
 
 // The outbox's file is the agent's: a second agent in the same folder does not
-// start. An agent of the same name elsewhere takes its place, and it stops.
+// start. An agent of the same name elsewhere takes its place, and it stops; by its exit
+// code the service manager knows not to start it again.
 func TestPrinterAgent_OneAtATime(t *testing.T) {
 	t.Parallel()
 	b := newBranch(t, apptest.Cluster(t, 1)[0].URL)
@@ -83,13 +86,39 @@ func TestPrinterAgent_OneAtATime(t *testing.T) {
 	b.await(2, discovered, "it is there")
 	second := b.agent.another()
 	second.start()
-	require.Error(t, second.wait())
+	require.Equal(t, 1, exitCode(t, second))
 	require.Contains(t, second.said.all()[0], "in use by another Client")
 	second = b.agent.another("-dir", memory(t))
 	second.start()
-	require.Error(t, b.agent.wait())
+	require.Equal(t, 3, exitCode(t, b.agent))
 	require.Contains(t, b.agent.said.all()[0], "replaced")
 	second.stop()
+}
+
+// Nor does a kitchen take turns with another one.
+func TestKitchen_OneAtATime(t *testing.T) {
+	t.Parallel()
+	b := newBranch(t, apptest.Cluster(t, 1)[0].URL)
+	b.kitchen.start()
+	id := b.publish(order("1"))[0]
+	apptest.Eventually(t, func() bool { // it is there when an order becomes a job
+		if b.count(queued) == 0 {
+			id = b.publish(order("1"))[0]
+		}
+		return b.count(about(id, queued)) > 0
+	}, apptest.Patience, 200*time.Millisecond)
+	second := b.kitchen.another()
+	second.start()
+	require.Equal(t, 3, exitCode(t, b.kitchen))
+	second.stop()
+}
+
+// exitCode waits until a program has ended by itself.
+func exitCode(t *testing.T, p *program) int {
+	t.Helper()
+	ended, ok := errors.AsType[*exec.ExitError](p.wait())
+	require.True(t, ok, "it has not failed")
+	return ended.ExitCode()
 }
 
 // What was printed and not acknowledged when the agent was killed comes again, and

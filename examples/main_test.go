@@ -68,13 +68,22 @@ func (p *program) another(args ...string) *program {
 
 func (p *program) start() {
 	p.t.Helper()
-	p.cmd, p.ended = exec.Command(p.path, p.args...), make(chan struct{})
-	p.cmd.Env, p.cmd.Stderr = p.environ, &p.said
-	require.NoError(p.t, p.cmd.Start())
+	require.NoError(p.t, p.tryStart())
+}
+
+// tryStart is start for goroutines beside the test's own, which may not end it.
+func (p *program) tryStart() error {
+	cmd, ended := exec.Command(p.path, p.args...), make(chan struct{})
+	cmd.Env, cmd.Stderr = p.environ, &p.said
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd, p.ended = cmd, ended
 	go func() {
-		defer close(p.ended)
-		p.err = p.cmd.Wait()
+		defer close(ended)
+		p.err = cmd.Wait()
 	}()
+	return nil
 }
 
 // kill is kill -9. It reports whether the program ran until then.

@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,8 +21,9 @@ import (
 // evening is how long everything is killed, cut and out of paper.
 const evening = 10 * time.Second
 
-// crowd is how many orders come while the agent is away.
-const crowd = 5000
+// crowd is how many jobs come while the agent is away, and cooked how many of them are
+// orders first: the kitchen makes one at a time, and the rest are bills.
+const crowd, cooked = 5000, 1000
 
 // Two instances, the kitchen and the agent are killed with -9 at random, the network
 // is cut and hangs, printers run out of paper, and then the agent is away while
@@ -41,7 +43,7 @@ func TestExamples_SurviveEverything(t *testing.T) {
 	b.agent.start()
 	b.await(2, discovered, "the agent is there")
 	first := b.publish(order("first")) // the kitchen is there when this is a job, as soon as it has come once
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		if b.count(updated("printed")) > 0 {
 			return true
 		}
@@ -56,13 +58,17 @@ func TestExamples_SurviveEverything(t *testing.T) {
 	// The agent is away.
 	b.agent.kill()
 	began := time.Now()
-	var late []string
+	var bills, late []string
 	for n := 0; n < crowd; n += 500 {
 		var group []client.Draft
-		for i := range 500 {
+		for i := range 500 * cooked / crowd {
 			group = append(group, order(fmt.Sprint("crowd-", n+i)))
 		}
 		orders = append(orders, b.publish(group...)...)
+		for group = nil; len(group) < 500-500*cooked/crowd; {
+			group = append(group, job([]string{"kitchen-b7", "bar-b7"}[len(group)%2], time.Hour))
+		}
+		bills = append(bills, b.publish(group...)...)
 		late = append(late, b.publish(job("kitchen-b7", time.Second), job("bar-b7", time.Second))...)
 		b.publish(testPage("kitchen-b7", time.Second))
 		if n%2000 == 0 {
@@ -70,8 +76,9 @@ func TestExamples_SurviveEverything(t *testing.T) {
 			b.kitchen.start()
 		}
 	}
-	b.await(len(orders)-missed+len(late), queued, "the kitchen makes a job of each order")
-	t.Logf("%d orders became jobs in %s", crowd, time.Since(began).Round(time.Millisecond))
+	jobs := len(orders) - missed + len(bills) + len(late)
+	b.await(jobs, queued, "the kitchen makes a job of each order")
+	t.Logf("%d orders became jobs in %s", cooked, time.Since(began).Round(time.Millisecond))
 
 	// It is back, and killed while it catches up.
 	began = time.Now()
@@ -82,17 +89,17 @@ func TestExamples_SurviveEverything(t *testing.T) {
 		require.True(t, b.agent.kill(), "the agent has ended by itself: %v", b.agent.said.all())
 	}
 	b.agent.start()
-	b.await(len(orders)-missed+len(late), func(e seen) bool { return e.Type == "printJobUpdate" && final(e) }, "each job comes to its end")
+	b.await(jobs, func(e seen) bool { return e.Type == "printJobUpdate" && final(e) }, "each job comes to its end")
 	t.Logf("and were printed within %s", time.Since(began).Round(time.Millisecond))
-	c.judge(b, orders, missed, late)
+	c.judge(b, orders, missed, bills, late)
 }
 
 // judge looks at what the log says, and at the paper.
-func (c *cluster) judge(b *branch, orders []string, missed int, late []string) {
+func (c *cluster) judge(b *branch, orders []string, missed int, bills, late []string) {
 	t := c.t
 	t.Helper()
 	var asked []client.Asked
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		asked = nil
 		for a, err := range b.shop.Requests(t.Context(), client.RequestQuery{Types: []string{"printer:test"}}) {
 			require.NoError(t, err)
@@ -151,6 +158,10 @@ func (c *cluster) judge(b *branch, orders []string, missed int, late []string) {
 		require.Equal(t, fmt.Sprintf("Order %s\n  2 x Pizza %[1]s\n\n", placed[id].OrderID), b.paper[job])
 	}
 	require.Equal(t, missed, jobless)
+	for _, id := range bills {
+		require.Equal(t, "printed", ends[id].Status)
+		require.Equal(t, "Bill\n", b.paper[id])
+	}
 	for _, id := range late {
 		require.Equal(t, "expired", ends[id].Status)
 		require.NotContains(t, b.paper, id)
@@ -167,7 +178,7 @@ func (c *cluster) judge(b *branch, orders []string, missed int, late []string) {
 		results[fmt.Sprint(a.Status, ", on paper: ", there)]++
 	}
 	t.Logf("test pages: %v; killed: %v", results, c.killed)
-	require.Len(t, b.paper, len(orders)-missed+results["answered, on paper: true"], "and nothing else is on paper")
+	require.Len(t, b.paper, len(orders)-missed+len(bills)+results["answered, on paper: true"], "and nothing else is on paper")
 }
 
 // cluster is two instances, each behind a line that stays when it is killed.
@@ -190,18 +201,20 @@ func newCluster(t testing.TB) *cluster {
 	}}
 	for i := range c.lines {
 		c.lines[i] = apptest.NewLine(t, "")
-		c.start(i)
+		require.NoError(t, c.start(i))
 		t.Cleanup(func() { c.kill(i) })
 	}
 	return c
 }
 
-func (c *cluster) start(i int) {
-	c.t.Helper()
-	p, err := load.Start(c.t.Context(), c.program, apptest.Log, append(c.environ, fmt.Sprint("INSTANCE_ID=i", i))...)
-	require.NoError(c.t, err)
+func (c *cluster) start(i int) error {
+	p, err := load.Start(c.t.Context(), c.program, apptest.Log, slices.Concat(c.environ, []string{fmt.Sprint("INSTANCE_ID=i", i)})...)
+	if err != nil {
+		return err
+	}
 	c.instances[i] = p
 	c.lines[i].Turn(p.URL)
+	return nil
 }
 
 func (c *cluster) kill(i int) {
@@ -215,39 +228,42 @@ func (c *cluster) disturb(b *branch, s uint64) (orders []string) {
 	over := time.Now().Add(evening)
 	var evening sync.WaitGroup
 	// Each does something, and then pauses, for some milliseconds.
-	each := func(stream uint64, least, most int, do func(*rand.Rand)) {
+	each := func(stream uint64, least, most int, do func(*rand.Rand) error) {
 		random := rand.New(rand.NewPCG(s, stream))
 		evening.Go(func() {
 			for time.Now().Before(over) {
-				do(random)
+				if err := do(random); err != nil {
+					c.t.Errorf("in the evening: %v", err) // only the test's own goroutine may end it
+					return
+				}
 				<-time.After(time.Duration(least+random.IntN(most-least)) * time.Millisecond)
 			}
 		})
 	}
 	pause := func(random *rand.Rand, most int) { <-time.After(time.Duration(random.IntN(most)) * time.Millisecond) }
-	each(1, 100, 1200, func(random *rand.Rand) {
+	each(1, 100, 1200, func(random *rand.Rand) error {
 		p, name := b.kitchen, "kitchen"
 		if random.IntN(2) == 0 {
 			p, name = b.agent, "agent"
 		}
 		if !p.kill() {
-			c.t.Errorf("the %s has ended by itself: %v", name, p.said.all())
+			return fmt.Errorf("the %s has ended by itself: %v", name, p.said.all())
 		}
 		c.killed[name]++ // this goroutine's alone, as is "instance" the next one's
 		pause(random, 400)
-		p.start()
+		return p.tryStart()
 	})
 	instances := 0
-	each(2, 500, 2000, func(random *rand.Rand) {
+	each(2, 500, 2000, func(random *rand.Rand) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		i := random.IntN(2)
 		c.kill(i)
 		instances++
 		pause(random, 500)
-		c.start(i)
+		return c.start(i)
 	})
-	each(3, 1000, 3000, func(random *rand.Rand) {
+	each(3, 1000, 3000, func(random *rand.Rand) error {
 		i := random.IntN(2)
 		switch random.IntN(3) {
 		case 0: // all of the network
@@ -264,28 +280,31 @@ func (c *cluster) disturb(b *branch, s uint64) (orders []string) {
 		for i := range c.lines {
 			c.lines[i].Turn(c.instances[i].URL)
 		}
+		return nil
 	})
-	each(5, 100, 1500, func(random *rand.Rand) {
+	each(5, 100, 1500, func(random *rand.Rand) error {
 		p := []string{"kitchen-b7", "bar-b7"}[random.IntN(2)]
-		b.printer(p, []string{"paper_out", "offline", "slow"}[random.IntN(3)])
+		broken := b.tryPrinter(p, []string{"paper_out", "offline", "slow"}[random.IntN(3)])
 		pause(random, 1000)
-		b.printer(p, "")
+		return errors.Join(broken, b.tryPrinter(p, ""))
 	})
-	each(6, 50, 300, func(random *rand.Rand) {
+	each(6, 50, 300, func(random *rand.Rand) error {
 		p := []string{"kitchen-b7", "bar-b7", "nobody's"}[random.IntN(3)]
-		b.publish(testPage(p, time.Duration(200+random.IntN(4000))*time.Millisecond))
+		_, err := b.tryPublish(testPage(p, time.Duration(200+random.IntN(4000))*time.Millisecond))
+		return err
 	})
 	var mu sync.Mutex
 	for till := range uint64(4) {
-		each(7+till, 10, 100, func(random *rand.Rand) {
+		each(7+till, 10, 100, func(random *rand.Rand) error {
 			var group []client.Draft
 			for n := range 1 + random.IntN(8) {
 				group = append(group, order(fmt.Sprintf("evening-%d-%d-%d", till, time.Now().UnixMicro(), n)))
 			}
-			ids := b.publish(group...)
+			ids, err := b.tryPublish(group...)
 			mu.Lock()
 			defer mu.Unlock()
 			orders = append(orders, ids...)
+			return err
 		})
 	}
 	evening.Wait()

@@ -33,7 +33,7 @@ COMMENT ON TABLE tailroom.requests IS
 COMMENT ON COLUMN tailroom.requests.reply_type IS 'What the answer is, as the catalogue said when the request was made.';
 COMMENT ON COLUMN tailroom.requests.reply_when IS 'Likewise, the values that fields of its data may have; {} is any.';
 
-CREATE INDEX requests_correlation ON tailroom.requests (correlation_id, tenant, namespace, open, position);
+CREATE INDEX requests_correlation ON tailroom.requests (correlation_id, tenant, namespace, open, reply_type, position);
 CREATE INDEX requests_tenant      ON tailroom.requests (tenant, position);
 CREATE INDEX requests_room        ON tailroom.requests (tenant, first_room, position);
 CREATE INDEX requests_rooms       ON tailroom.requests (tenant, position) WHERE cardinality(rooms) > 1;
@@ -76,38 +76,45 @@ END $$;
 CREATE FUNCTION tailroom.first_answer(tenant text, namespace text, correlation_id text, reply_type text, reply_when jsonb, after bigint)
     RETURNS bigint
 LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off -- whatever the statistics say
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan -- whatever the statistics say
 AS $$
 DECLARE
     -- An event that correlates only with itself is found by its id, as ever.
     own uuid := CASE WHEN correlation_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN correlation_id::uuid END;
 BEGIN
     RETURN (SELECT min(f.position) FROM (
-        (SELECT e.position FROM tailroom.events e
-         WHERE e.correlation_id = first_answer.correlation_id AND e.correlation_id <> e.id::text AND e.position > after
-            AND e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
+        -- Apart, and the correlation id as part of a row, or a plan could walk along the
+        -- positions, or through all that the company has.
+        (SELECT e.position FROM (
+            SELECT * FROM tailroom.events e
+            WHERE (e.correlation_id, e.position) > (first_answer.correlation_id, after)
+                AND (e.correlation_id, e.position) <= (first_answer.correlation_id, 9223372036854775807) AND e.correlation_id <> e.id::text
+            ORDER BY e.correlation_id, e.position OFFSET 0) e
+         WHERE e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
             AND tailroom.reply_met(reply_when, e.data)
             AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)
-         ORDER BY e.position LIMIT 1)
+         ORDER BY e.correlation_id, e.position LIMIT 1)
         UNION ALL
-        (SELECT e.position FROM tailroom.events e
-         WHERE e.id = own AND e.correlation_id = first_answer.correlation_id AND e.position > after
+        (SELECT e.position FROM (SELECT * FROM tailroom.events e WHERE e.id = own OFFSET 0) e
+         WHERE e.correlation_id = first_answer.correlation_id AND e.position > after
             AND e.tenant = first_answer.tenant AND e.namespace = first_answer.namespace AND e.type = reply_type
             AND tailroom.reply_met(reply_when, e.data)
-            AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position)
-         ORDER BY e.position LIMIT 1)) f);
+            AND NOT EXISTS (SELECT FROM tailroom.redactions r WHERE r.position = e.position))) f);
 END $$;
 
 -- backfill_requests takes in some requests of the log that are not known as such: those
 -- that are older than their type's reply, or than this table. It takes at most so many,
 -- from where it left off, and reports whether there is more to do. What answers them is
--- looked for before the append lock; under that only in what has come meanwhile.
+-- looked for before the append lock; under that only in what has come meanwhile. One that
+-- nothing answers is left out where too many of its correlation id are open, as
+-- append_batch would have refused it: an answer answers them all, under the lock.
 CREATE FUNCTION tailroom.backfill_requests(most integer) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
     stretch constant bigint := 20000; -- positions
+    crowd   constant bigint := 16; -- as in eventlog.MaxOpen
     start   bigint;
     beyond  bigint;
     tip     bigint;
@@ -134,16 +141,23 @@ BEGIN
     END IF;
     IF early IS NOT NULL THEN
         PERFORM pg_advisory_xact_lock(1952541036, 1);
-        INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
-            reply_type, reply_when, answer_position, answer_id, answered_at)
-        SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
-            t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
-        FROM unnest(early, answers) AS f (position, answer)
-        JOIN tailroom.events q ON q.position = f.position
-        JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type
-        LEFT JOIN tailroom.events a ON a.position = coalesce(f.answer, tailroom.first_answer(q.tenant, q.namespace,
-            q.correlation_id, t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), tip))
-        WHERE NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position);
+        FOR i IN 1..cardinality(early) LOOP -- one sees those before it
+            INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at, reply_by,
+                reply_type, reply_when, answer_position, answer_id, answered_at)
+            SELECT q.position, q.id, q.tenant, q.namespace, q.type, q.correlation_id, q.rooms, q.recorded_at, q.reply_by,
+                t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), a.position, a.id, a.recorded_at
+            FROM tailroom.events q
+            JOIN tailroom.event_types t ON t.namespace = q.namespace AND t.type = q.type
+            CROSS JOIN LATERAL (SELECT coalesce(answers[i], tailroom.first_answer(q.tenant, q.namespace,
+                q.correlation_id, t.reply ->> 'type', coalesce(t.reply -> 'when', '{}'), tip)) AS position OFFSET 0) found
+            LEFT JOIN tailroom.events a ON a.position = found.position
+            WHERE q.position = early[i] AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = q.position)
+                AND (a.position IS NOT NULL OR crowd > (SELECT count(*) FROM (
+                    SELECT FROM tailroom.requests k
+                    WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (q.correlation_id, q.tenant, q.namespace, true)
+                        AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (q.correlation_id, q.tenant, q.namespace, true)
+                    LIMIT crowd) o));
+        END LOOP;
     END IF;
     UPDATE tailroom.log SET requests_from = CASE WHEN beyond < tip THEN beyond END;
     RETURN beyond < tip;
@@ -200,21 +214,25 @@ END $$;
 -- judge_answers says which requests the events of a batch answer: `taken` are the
 -- positions of these, each answered by the event `takers`. An event that answers none,
 -- because all it would answer have their answer already, is among `refused`, with the
--- id that the newest of these answers has.
+-- id that the newest of these answers has. No more than the newest of those are looked
+-- at: a talk may have any number, and whether they would be answered only their
+-- conditions tell.
 CREATE FUNCTION tailroom.judge_answers(may_answer integer[],
     tenants text[], namespaces text[], types text[], correlation_ids text[], datas jsonb[],
     OUT taken bigint[], OUT takers integer[], OUT refused integer[], OUT refused_ids uuid[])
 LANGUAGE plpgsql AS $$
+DECLARE
+    newest constant bigint := 16;
 BEGIN
     SELECT array_agg(hit.position), array_agg(hit.number) INTO taken, takers
     FROM (SELECT DISTINCT ON (k.position) k.position, c.number
         FROM (SELECT m.number, tenants[m.number] AS tenant, namespaces[m.number] AS namespace, types[m.number] AS type,
                 correlation_ids[m.number] AS correlation_id, datas[m.number] AS data
             FROM unnest(may_answer) AS m (number)) c
-        JOIN tailroom.requests k
-            ON (k.correlation_id, k.tenant, k.namespace, k.open) >= (c.correlation_id, c.tenant, c.namespace, true)
-            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (c.correlation_id, c.tenant, c.namespace, true)
-            AND k.reply_type = c.type
+        CROSS JOIN LATERAL (SELECT k.position, k.reply_when FROM tailroom.requests k
+            WHERE (k.correlation_id, k.tenant, k.namespace, k.open, k.reply_type) >= (c.correlation_id, c.tenant, c.namespace, true, c.type)
+                AND (k.correlation_id, k.tenant, k.namespace, k.open, k.reply_type) <= (c.correlation_id, c.tenant, c.namespace, true, c.type)
+            OFFSET 0) k
         WHERE tailroom.reply_met(k.reply_when, c.data)
         ORDER BY k.position, c.number) hit;
 
@@ -224,11 +242,13 @@ BEGIN
         FROM unnest(may_answer) AS m (number)
         WHERE m.number <> ALL (coalesce(takers, '{}'))) c
     CROSS JOIN LATERAL (
-        SELECT k.answer_id FROM tailroom.requests k
-        WHERE (k.correlation_id, k.tenant, k.namespace, k.open) >= (c.correlation_id, c.tenant, c.namespace, false)
-            AND (k.correlation_id, k.tenant, k.namespace, k.open) <= (c.correlation_id, c.tenant, c.namespace, false)
-            AND k.reply_type = c.type AND tailroom.reply_met(k.reply_when, c.data)
-        ORDER BY k.correlation_id DESC, k.tenant DESC, k.namespace DESC, k.open DESC, k.position DESC LIMIT 1) late;
+        SELECT k.answer_id FROM (
+            SELECT k.position, k.reply_when, k.answer_id FROM tailroom.requests k
+            WHERE (k.correlation_id, k.tenant, k.namespace, k.open, k.reply_type) >= (c.correlation_id, c.tenant, c.namespace, false, c.type)
+                AND (k.correlation_id, k.tenant, k.namespace, k.open, k.reply_type) <= (c.correlation_id, c.tenant, c.namespace, false, c.type)
+            ORDER BY k.correlation_id DESC, k.tenant DESC, k.namespace DESC, k.open DESC, k.reply_type DESC, k.position DESC LIMIT newest) k
+        WHERE tailroom.reply_met(k.reply_when, c.data)
+        ORDER BY k.position DESC LIMIT 1) late;
 END $$;
 
 DROP FUNCTION tailroom.append_batch, tailroom.append, tailroom.publish, tailroom.drafted;

@@ -8,8 +8,10 @@ CREATE TABLE tailroom.instances (
     incarnation uuid             PRIMARY KEY,
     name        text COLLATE "C" NOT NULL UNIQUE,
     started_at  timestamptz      NOT NULL,
-    seen_at     timestamptz      NOT NULL
+    seen_at     timestamptz      NOT NULL,
+    address     text             NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN tailroom.instances.address IS 'A URL: where the others reach it; empty until it listens.';
 
 CREATE TABLE tailroom.consumers (
     tenant          text COLLATE "C" NOT NULL,
@@ -83,13 +85,15 @@ BEGIN
         WHERE i.name = instance_join.name AND i.incarnation <> instance_join.incarnation); -- somebody was faster
 END $$;
 
--- instance_beat shows that an instance lives, and returns how many do: 0 if this one
--- is not known any more. It takes away those that have been dead for a minute.
-CREATE FUNCTION tailroom.instance_beat(incarnation uuid) RETURNS bigint
+-- instance_beat shows that an instance lives, and where it is reached; it returns how
+-- many do: 0 if this one is not known any more. It takes away those that have been
+-- dead for a minute.
+CREATE FUNCTION tailroom.instance_beat(incarnation uuid, address text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 #variable_conflict use_column
 BEGIN
-    UPDATE tailroom.instances i SET seen_at = clock_timestamp() WHERE i.incarnation = instance_beat.incarnation;
+    UPDATE tailroom.instances i SET seen_at = clock_timestamp(), address = instance_beat.address
+    WHERE i.incarnation = instance_beat.incarnation;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
@@ -120,13 +124,14 @@ END $$;
 -- (tenant, name), in which everybody locks them. A consumer that is new begins
 -- where its epoch and position say, or, when they are −1, behind the log's present
 -- end; a company has `most` at most (a few more if they come to several instances
--- at once). A generation is not 0 of a session that claims again: it takes the
--- consumer only from sessions that are older. After a claim's deadline, by the
--- database's clock, it takes the consumer from nobody: its client may have one
--- elsewhere by then. An outcome is 0 (done), 1 (it is another subject's, or has a
--- newer session), 2 (no room) or 3 (too late).
+-- at once). A claim takes the consumer only from sessions up to the `known` generation:
+-- what there was when the claim was asked for, so that one that hangs somewhere takes
+-- nothing from a newer one that was faster. After a claim's deadline, by the
+-- database's clock, it takes the consumer from nobody: its client may have given up
+-- by then. An outcome is 0 (done), 1 (it is another subject's), 2 (no room), 3 (too
+-- late) or 4 (it has a newer session).
 CREATE FUNCTION tailroom.consumer_claim(instance uuid, tenants text[], names text[], subjects text[], roles text[],
-    follows text[], sessions text[], generations bigint[], deadlines timestamptz[],
+    follows text[], sessions text[], known bigint[], deadlines timestamptz[],
     epochs bigint[], positions bigint[], most bigint,
     OUT outcomes bigint[], OUT made bigint[], OUT acked_epochs bigint[], OUT acked_positions bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '4s' AS $$
@@ -154,16 +159,18 @@ BEGIN
             INSERT INTO tailroom.consumers AS o (tenant, name, subject, role, follows, created_at, joined_epoch, joined_position,
                 epoch, position, instance, session, generation, connected_at)
             SELECT tenants[i], names[i], subjects[i], roles[i], follows[i]::jsonb, at, b.epoch, b.position, b.epoch, b.position,
-                consumer_claim.instance, sessions[i], generations[i] + 1, at
+                consumer_claim.instance, sessions[i], known[i] + 1, at
             FROM (SELECT CASE WHEN positions[i] < 0 THEN ends.epoch ELSE epochs[i] END,
                 CASE WHEN positions[i] < 0 THEN ends.tip ELSE positions[i] END) AS b (epoch, position)
             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, follows = excluded.follows, instance = excluded.instance,
-                session = excluded.session, generation = greatest(o.generation, generations[i]) + 1,
+                session = excluded.session, generation = greatest(o.generation, known[i]) + 1,
                 connected_at = at, disconnected_at = NULL
             WHERE o.subject = excluded.subject AND clock_timestamp() <= deadlines[i]
-                AND (generations[i] = 0 OR o.session = excluded.session OR o.generation < generations[i])
+                AND (o.session = excluded.session OR o.generation <= known[i])
             RETURNING o.* INTO c;
-            outcomes[i] := CASE WHEN c.name IS NOT NULL THEN 0 WHEN clock_timestamp() > deadlines[i] THEN 3 ELSE 1 END;
+            outcomes[i] := CASE WHEN c.name IS NOT NULL THEN 0
+                WHEN EXISTS (SELECT FROM tailroom.consumers o WHERE o.tenant = tenants[i] AND o.name = names[i] AND o.subject <> subjects[i]) THEN 1
+                WHEN clock_timestamp() > deadlines[i] THEN 3 ELSE 4 END;
         END IF;
         made[i] := coalesce(c.generation, 0);
         acked_epochs[i] := coalesce(c.epoch, 0);
@@ -243,7 +250,8 @@ END $$;
 
 -- consumers_lagging tells of consumers that have not acknowledged everything up to a
 -- position, which retention takes next: each once until it has caught up, and `most`
--- of them in one call. It returns how many lag.
+-- of them in one call. It returns how many lag. One that is being written to waits for
+-- the next call: nobody waits for a consumer with the append lock.
 CREATE FUNCTION tailroom.consumers_lagging(upto bigint, most bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
@@ -255,16 +263,18 @@ BEGIN
             SELECT * FROM (SELECT * FROM tailroom.consumer_states s WHERE s.held < upto AND NOT s.lagging ORDER BY s.held LIMIT most) s
             ORDER BY s.tenant, s.name
         LOOP
-            UPDATE tailroom.consumers u SET lagging = true WHERE u.tenant = c.tenant AND u.name = c.name AND NOT u.lagging;
+            PERFORM FROM tailroom.consumers u WHERE u.tenant = c.tenant AND u.name = c.name AND NOT u.lagging FOR UPDATE SKIP LOCKED;
             IF FOUND THEN
+                UPDATE tailroom.consumers u SET lagging = true WHERE u.tenant = c.tenant AND u.name = c.name;
                 PERFORM tailroom.tell(c.tenant, 'consumerLagging', NULL, 'tailroom', jsonb_build_object('consumer', c.name,
                     'role', c.role, 'connected', c.connected, 'cursor', c.epoch || '-' || c.position, 'upto', upto,
                     'since', to_char(c.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')));
             END IF;
         END LOOP;
     END IF;
-    UPDATE tailroom.consumers u SET lagging = false FROM tailroom.consumer_states s
-    WHERE u.lagging AND s.tenant = u.tenant AND s.name = u.name AND s.held >= upto;
+    UPDATE tailroom.consumers u SET lagging = false
+    WHERE u.ctid = ANY (ARRAY(SELECT o.ctid FROM tailroom.consumers o WHERE o.lagging AND EXISTS (
+        SELECT FROM tailroom.consumer_states s WHERE s.tenant = o.tenant AND s.name = o.name AND s.held >= upto) FOR UPDATE OF o SKIP LOCKED));
     RETURN (SELECT count(*) FROM tailroom.consumers u WHERE u.lagging);
 END $$;
 
@@ -292,6 +302,7 @@ DECLARE
 BEGIN
     outcome := 0;
     PERFORM pg_advisory_xact_lock(1952541036, 1);
+    PERFORM set_config('lock_timeout', '200ms', true); -- appends wait with us
     SELECT * INTO c FROM tailroom.consumers o WHERE o.tenant = consumer_erase.tenant AND o.name = consumer_erase.name FOR UPDATE;
     IF NOT FOUND THEN
         outcome := 1;

@@ -6,8 +6,11 @@ FROM tailroom.consumer_claim(@instance::uuid, @tenants::text[], @names::text[], 
     @sessions::text[], @known::bigint[], @deadlines::timestamptz[],
     @start_epochs::bigint[], @start_positions::bigint[], @most::bigint);
 
--- name: ConsumerClock :one
-SELECT clock_timestamp()::timestamptz;
+-- name: ConsumerStanding :one
+-- The database's clock, and the generations of some consumers, 0 where there is none.
+SELECT clock_timestamp()::timestamptz AS at, (SELECT array_agg(coalesce(c.generation, 0) ORDER BY k.number)
+    FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@names::text[]) AS name) k
+    LEFT JOIN tailroom.consumers c ON c.tenant = k.tenant AND c.name = k.name)::bigint[] AS generations;
 
 -- name: ConsumerFlush :one
 SELECT outdated::bigint[] AS outdated, lost::bigint[] AS lost

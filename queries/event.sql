@@ -4,21 +4,24 @@
 -- far it has looked, and a partition that retention detached in between is
 -- noticed, because its events are missing.
 
--- Both readings stop before the row with which the data, as stored, would pass
--- max_bytes, but return at least one: what is read at once is bounded in memory.
+-- Both readings stop before the row with which the data would pass max_bytes, but
+-- return at least one: what is read at once is bounded in memory. Data that are stored
+-- compressed count with what they come to.
 
 -- name: EventTail :many
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
-FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
-    FROM (SELECT * FROM tailroom.events WHERE position > @after ORDER BY position LIMIT sqlc.arg('max_rows')::integer) page) e
+FROM (SELECT *, sum(size) OVER (ORDER BY position) - size AS before
+    FROM (SELECT *, CASE WHEN pg_column_compression(data) IS NULL THEN pg_column_size(data) ELSE octet_length(data::text) END AS size
+        FROM tailroom.events WHERE position > @after ORDER BY position LIMIT sqlc.arg('max_rows')::integer) page) e
 WHERE before < sqlc.arg('max_bytes')::bigint ORDER BY position;
 
 -- name: EventListByPosition :many
 SELECT position, epoch, id, tenant, namespace, type, schema_version, rooms, stream, version, occurred_at,
     recorded_at, actor, correlation_id, causation_id, reply_by, data
-FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) - pg_column_size(data) AS before
-    FROM tailroom.events WHERE position = ANY(@positions::bigint[])) e
+FROM (SELECT *, sum(size) OVER (ORDER BY position) - size AS before
+    FROM (SELECT *, CASE WHEN pg_column_compression(data) IS NULL THEN pg_column_size(data) ELSE octet_length(data::text) END AS size
+        FROM tailroom.events WHERE position = ANY(@positions::bigint[])) page) e
 WHERE before < sqlc.arg('max_bytes')::bigint ORDER BY position;
 
 -- name: EventGetByID :many

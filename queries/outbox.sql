@@ -6,18 +6,18 @@ SELECT pg_try_advisory_lock(1952541036, 5);
 
 -- name: OutboxPage :many
 -- The lowest visible rows, in order: those in some gaps, and those above a number.
--- It stops before the row with which the data, as stored, would pass max_bytes,
--- but returns at least one.
+-- It stops before the row with which the data would pass max_bytes, compressed ones
+-- counted with what they come to, but returns at least one.
 SELECT id, event_id, tenant, namespace, type, schema_version, rooms, coalesce(stream, '')::text AS stream, occurred_at, actor,
     correlation_id, causation_id, reply_by, data, extract(epoch FROM clock_timestamp() - submitted_at)::double precision AS age_seconds
-FROM (SELECT *, sum(pg_column_size(data)) OVER (ORDER BY id) - pg_column_size(data) AS before
-    FROM (
+FROM (SELECT *, sum(size) OVER (ORDER BY id) - size AS before
+    FROM (SELECT *, CASE WHEN pg_column_compression(data) IS NULL THEN pg_column_size(data) ELSE octet_length(data::text) END AS size FROM (
         SELECT late.* FROM (SELECT unnest(@firsts::bigint[]) AS first, unnest(@lasts::bigint[]) AS last) gap
         CROSS JOIN LATERAL (SELECT * FROM tailroom.outbox o WHERE o.id BETWEEN gap.first AND gap.last
             ORDER BY o.id LIMIT sqlc.arg('max_rows')::integer) late
         UNION ALL
         (SELECT * FROM tailroom.outbox o WHERE o.id > @above::bigint ORDER BY o.id LIMIT sqlc.arg('max_rows')::integer)
-        ORDER BY id LIMIT sqlc.arg('max_rows')::integer) page) o
+        ORDER BY id LIMIT sqlc.arg('max_rows')::integer) page) measured) o
 WHERE before < sqlc.arg('max_bytes')::bigint ORDER BY id;
 
 -- name: OutboxSettle :exec

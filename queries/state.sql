@@ -17,13 +17,15 @@ SELECT (h.tip - h.position)::bigint AS events,
 FROM tailroom.state_head h WHERE h.generation IS NOT NULL;
 
 -- name: StateLogPage :many
--- The next events to be folded, with the data of those that matter for a state.
+-- The next events to be folded, with the data of those that matter for a state. Data
+-- that are stored compressed count with what they come to.
 -- floor is the log's in the same snapshot.
 SELECT e.position, e.epoch, e.tenant, e.namespace, e.type, e.rooms, coalesce(e.stream, '')::text AS stream,
     coalesce(e.version, 0)::bigint AS version, e.recorded_at, e.causation_id,
     coalesce(CASE WHEN e.stream IS NOT NULL OR e.namespace = '/system' THEN e.data END, '{}')::jsonb AS data, l.floor
-FROM (SELECT *, sum(pg_column_size(page.data)) OVER (ORDER BY page.position) - pg_column_size(page.data) AS before
-    FROM (SELECT * FROM tailroom.events x WHERE x.position > @after AND x.position <= @upto ORDER BY x.position LIMIT sqlc.arg('max_rows')::integer) page) e
+FROM (SELECT *, sum(page.size) OVER (ORDER BY page.position) - page.size AS before
+    FROM (SELECT *, CASE WHEN pg_column_compression(x.data) IS NULL THEN pg_column_size(x.data) ELSE octet_length(x.data::text) END AS size
+        FROM tailroom.events x WHERE x.position > @after AND x.position <= @upto ORDER BY x.position LIMIT sqlc.arg('max_rows')::integer) page) e
 CROSS JOIN tailroom.log l
 WHERE e.before < sqlc.arg('max_bytes')::bigint ORDER BY e.position;
 
@@ -68,8 +70,9 @@ CROSS JOIN LATERAL (
 -- The next events of some streams behind the positions they have come to, up to a
 -- position, by the number of the stream. An empty result means that there are none.
 SELECT e.number::integer AS number, e.position, e.type, e.rooms, e.version, e.recorded_at, e.data
-FROM (SELECT page.*, sum(pg_column_size(page.data)) OVER (ORDER BY page.number, page.position) - pg_column_size(page.data) AS before
-    FROM (SELECT k.number, e.position, e.type, e.rooms, e.version::bigint AS version, e.recorded_at, e.data
+FROM (SELECT page.*, sum(page.size) OVER (ORDER BY page.number, page.position) - page.size AS before
+    FROM (SELECT k.number, e.position, e.type, e.rooms, e.version::bigint AS version, e.recorded_at, e.data,
+        CASE WHEN pg_column_compression(e.data) IS NULL THEN pg_column_size(e.data) ELSE octet_length(e.data::text) END AS size
         FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@tenants::text[]) AS tenant, unnest(@namespaces::text[]) AS namespace,
             unnest(@streams::text[]) AS stream, unnest(@versions::bigint[]) AS version, unnest(@positions::bigint[]) AS position) k
         CROSS JOIN LATERAL (SELECT * FROM tailroom.events e

@@ -57,7 +57,8 @@ ORDER BY w.tenant, w.id;
 -- id (if asked), where the stream's head says that this version is (0: it is at
 -- another version), and which version is the one before among the events from
 -- `near` to this one (0: none), and whether it wants an answer and is not known as a
--- request. It is sorted by, so that no other index will do.
+-- request, though the maintenance has been there and not so many others of its talk are
+-- open that it would leave it out. It is sorted by, so that no other index will do.
 SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.rooms, coalesce(e.first_room, '')::text AS first_room,
     e.stream, e.version, e.recorded_at, l.ids_rotated_at,
     hash_record_extended(ROW(e.position, e.id, e.tenant, e.namespace, e.type, e.schema_version, e.rooms, e.stream, e.version,
@@ -73,7 +74,10 @@ SELECT e.position, e.epoch, e.id, e.tenant, e.namespace, e.rooms, coalesce(e.fir
             AND p.position >= @near AND p.position <= @upto AND p.position < e.position
         ORDER BY p.version DESC LIMIT 1), 0) ELSE 0 END::bigint AS previous,
     (e.reply_by IS NOT NULL AND EXISTS (SELECT FROM tailroom.event_types t WHERE t.namespace = e.namespace AND t.type = e.type AND t.reply IS NOT NULL)
-        AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position))::boolean AS unasked
+        AND NOT EXISTS (SELECT FROM tailroom.requests r WHERE r.position = e.position)
+        AND e.position <= coalesce(l.requests_from, e.position)
+        AND 16 > (SELECT count(*) FROM (SELECT FROM tailroom.requests k WHERE k.correlation_id = e.correlation_id
+            AND k.tenant = e.tenant AND k.namespace = e.namespace AND k.open LIMIT 16) o))::boolean AS unasked
 FROM tailroom.events e CROSS JOIN tailroom.log l
 WHERE e.position > @after AND e.position <= @upto AND e.position > l.floor
 ORDER BY e.position DESC;

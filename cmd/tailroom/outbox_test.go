@@ -39,7 +39,7 @@ func TestOutbox(t *testing.T) {
 	}
 	publish()
 	rejected := func(rows int) {
-		require.Eventually(t, func() bool {
+		apptest.Eventually(t, func() bool {
 			return strict.Metric(t, `tailroom_outbox_rejected_total{code="schema_violation"}`) == float64(rows)
 		},
 			apptest.Patience, time.Millisecond)

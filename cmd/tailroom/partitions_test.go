@@ -32,7 +32,7 @@ func TestPartitionsList(t *testing.T) {
 	i.Stop()
 	apptest.Start(t, dsn) // its first sweep seals
 	var listed eventlog.Layout
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		out, _, err := tailroom(t.Context(), nil, "partitions", "list", "--json")
 		require.NoError(t, err)
 		require.NoError(t, json.Unmarshal([]byte(out), &listed))

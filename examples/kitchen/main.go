@@ -41,11 +41,22 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
+	os.Exit(code(err))
+}
+
+// code is what tells the service manager whether to start the kitchen again: after 1
+// it may help, after 3 it must not. Two kitchens of one name would replace each other
+// for ever, and an operator who has ended a session wants it to stay so.
+func code(err error) int {
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, client.ErrReplaced), errors.Is(err, &client.Error{Code: "disconnected"}):
+		slog.Error("the kitchen has ended, and is not to be started again by itself", "error", err)
+		return 3
+	default:
 		slog.Error("the kitchen has ended", "error", err)
-		os.Exit(1)
+		return 1
 	}
 }
 

@@ -11,8 +11,9 @@ type Purpose string
 
 // The purposes there are.
 const (
-	Tickets  Purpose = "ticket"   // the cookies of browsers
-	Recovery Purpose = "recovery" // what Socket.IO clients come back with
+	Tickets  Purpose = "ticket"   // to sign the cookies of browsers
+	Recovery Purpose = "recovery" // to sign what Socket.IO clients come back with
+	Peers    Purpose = "peer"     // to sign what instances ask of each other
 )
 
 // derivedKey is the length of a derived key, in bytes.

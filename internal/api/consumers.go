@@ -134,6 +134,9 @@ func (a *api) receipts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if after := v.Get("after"); after != "" && !event.ValidConsumer(after) {
+		return parameter("after", "after is what next of the page before says")
+	}
 	e, err := a.event(r, grant)
 	if err != nil {
 		return err
@@ -193,6 +196,10 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	name := r.PathValue("name")
+	if !event.ValidConsumer(name) {
+		return noConsumer()
+	}
 	if grant.Tenant == "" {
 		return parameter("companyId", "consumers belong to a company: name it with companyId")
 	}
@@ -204,11 +211,10 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
 	defer cancel()
 	o := eventlog.Order{Tenant: grant.Tenant, Reason: reason, Actor: grant.Actor()}
-	name := r.PathValue("name")
 	told, err := a.Consumers.Erase(ctx, o, name)
 	switch {
 	case errors.Is(err, consumer.ErrNotFound):
-		return problem.New(problem.NotFound, "the company has no consumer of this name")
+		return noConsumer()
 	case errors.Is(err, consumer.ErrConnected):
 		return problem.New(problem.StillConnected,
 			"the consumer is connected, and would come back: end its session first, or revoke its token")
@@ -216,6 +222,10 @@ func (a *api) eraseConsumer(w http.ResponseWriter, r *http.Request) error {
 		return orderFailed(ctx, err)
 	}
 	return confirm(w, o, told, http.StatusOK, map[string]any{"consumer": name})
+}
+
+func noConsumer() error {
+	return problem.New(problem.NotFound, "the company has no consumer of this name")
 }
 
 // consumersOf is which consumers a grant sees: the company's, or one's own. Who is of

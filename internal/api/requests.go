@@ -146,15 +146,15 @@ func (a *api) requestQuery(ctx context.Context, grant access.Grant, v url.Values
 
 // writeRequests writes a list of requests as one object, some at a time.
 func (a *api) writeRequests(ctx context.Context, w http.ResponseWriter, grant access.Grant, list []eventlog.Request, more bool) error {
-	separator, after := `{"requests":[`, ""
+	separator, next := `{"requests":[`, ""
 	for page := range slices.Chunk(list, requestsAtOnce) {
 		found, err := a.Requests.Events(ctx, grant.Tenant, places(page))
-		if err != nil && after == "" {
+		if err != nil && next == "" {
 			return unreadable(ctx, err)
 		} else if err != nil {
 			return abort(ctx, err)
 		}
-		if after == "" {
+		if next == "" {
 			w.Header().Set("Content-Type", typeJSON)
 			w.Header().Set("Cache-Control", "no-store")
 		}
@@ -163,16 +163,16 @@ func (a *api) writeRequests(ctx context.Context, w http.ResponseWriter, grant ac
 			if _, err := w.Write(append(text, '}')); err != nil {
 				return nil // the client is gone
 			}
-			separator, after = ",", found[page[i].Position].Cursor.String()
+			separator, next = ",", found[page[i].Position].Cursor.String()
 		}
 	}
-	if after == "" {
+	if next == "" {
 		writeJSON(w, http.StatusOK, []byte(`{"requests":[],"more":false}`))
 		return nil
 	}
 	end := `],"more":false}`
 	if more {
-		end = fmt.Sprintf(`],"more":true,"after":%q}`, after)
+		end = fmt.Sprintf(`],"more":true,"next":%q}`, next)
 	}
 	_, _ = w.Write([]byte(end))
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/state"
 )
 
 // statesTimeout is how long a request waits until the states have come as far as
@@ -68,8 +69,11 @@ func (a *api) states(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err != nil {
 		slog.WarnContext(ctx, "the states could not be read", "component", "api", "error", err)
-		return problem.New(problem.Unavailable, "there are no states at this cursor yet: they are behind the log, or are being made anew").
-			RetryAfter(time.Second)
+		why := "the log could not be read in time"
+		if errors.Is(err, state.ErrBehind) {
+			why = "there are no states at this cursor yet: they are behind the log, or are being made anew"
+		}
+		return problem.New(problem.Unavailable, why).RetryAfter(time.Second)
 	}
 	writeJSON(w, http.StatusOK, statesJSON(page))
 	return nil

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +27,10 @@ import (
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/fair"
 	"github.com/tailroom/tailroom/internal/hub"
+	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/listen"
 	"github.com/tailroom/tailroom/internal/maintenance"
+	"github.com/tailroom/tailroom/internal/peer"
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/request"
 	"github.com/tailroom/tailroom/internal/revoke"
@@ -55,7 +57,8 @@ const (
 type App struct {
 	config   config.Config
 	version  string
-	listener net.Listener
+	listener *limit.Listener
+	address  string // at which other instances reach it
 	server   *http.Server
 	keys     *access.KeySet      // of JWKS_URL, or nil
 	shown    *certificate.Keeper // nil without TLS
@@ -77,6 +80,7 @@ type App struct {
 	sessions               *session.Registry
 	sockets                *ws.Handler
 	engine                 *engineio.Server // under Socket.IO
+	peers                  *peer.Switch     // before it
 	socketIO               *socketio.Server
 	draining               atomic.Bool
 }
@@ -240,7 +244,8 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
-		Socket: a.sockets, SocketIO: a.engine, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Middleware: c.Origins.Middleware,
+		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err
@@ -257,28 +262,21 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 	if err := a.openTLS(registry); err != nil {
 		return err
 	}
-	a.listener, err = listenOn(ctx, c, limits, most)
-	return err
-}
-
-// URL is where the instance is reached from this machine.
-func (a *App) URL() string {
-	host := a.config.Host
-	if host == "" || net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1"
+	if a.listener, err = listenOn(ctx, c, limits, most); err != nil {
+		return err
 	}
-	_, port, err := net.SplitHostPort(a.listener.Addr().String())
-	if err != nil {
-		panic("app: a TCP address without a port: " + err.Error())
+	if a.address, err = a.reachedAt(ctx); err != nil {
+		return err
 	}
-	return a.scheme() + "://" + net.JoinHostPort(host, port)
+	return a.member.Advertise(ctx, a.address)
 }
 
 // Run serves until ctx ends or something cannot go on, then drains. It returns
 // nil after a shutdown that was asked for.
 func (a *App) Run(ctx context.Context) error {
 	defer a.release()
-	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "version", a.version, "settings", a.config)
+	slog.InfoContext(ctx, "serving", "component", "app", "url", a.URL(), "advertised", a.address,
+		"version", a.version, "settings", a.config)
 	// What serves lives on after ctx, until the sessions have left.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -294,6 +292,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return a.revoked.Run(life) })
 	g.Go(func() error { return a.waits.Run(life) })
+	g.Go(func() error { return a.peers.Run(life) })
 	// They are the first to go: another instance leads while this one drains.
 	relaying, resign := context.WithCancel(life)
 	defer resign()
@@ -331,9 +330,13 @@ func (a *App) drain(ctx context.Context) {
 	a.draining.Store(true)
 	a.waits.Drain()
 	slog.InfoContext(ctx, "draining", "component", "app", "sessions", a.sessions.Count(), "budget", budget)
+	var passedOn sync.WaitGroup
+	passedOn.Go(func() { a.peers.Drain(ctx, budget*2/3) })
 	if left := a.sessions.Drain(ctx, budget*2/3); left > 0 {
 		slog.WarnContext(ctx, "sessions are cut that did not leave in time", "component", "app", "sessions", left)
 	}
+	passedOn.Wait()
+	a.peers.Close()
 	a.engine.Close(ctx)
 	if err := a.server.Shutdown(ctx); err != nil {
 		slog.WarnContext(ctx, "requests are cut that did not end in time", "component", "app", "error", err)

@@ -14,4 +14,5 @@
 //	pools.go    connections to PostgreSQL
 //	limits.go   the limits, and the listener that counts
 //	tls.go      HTTPS
+//	address.go  where the instance is reached
 package app

@@ -41,7 +41,7 @@ func mostConnections(ctx context.Context, c config.Config) (int, error) {
 }
 
 // listenOn binds the port, for so many connections.
-func listenOn(ctx context.Context, c config.Config, limits *limit.Limits, most int) (net.Listener, error) {
+func listenOn(ctx context.Context, c config.Config, limits *limit.Limits, most int) (*limit.Listener, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
 	if err != nil {

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/catalog"
 	"github.com/tailroom/tailroom/internal/limit"
+	"github.com/tailroom/tailroom/internal/peer"
 	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/publish"
 	"github.com/tailroom/tailroom/internal/request"
@@ -36,20 +39,28 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 			return fmt.Errorf("TAILROOM_SOCKETIO_TRAILING: %w", err)
 		}
 	}
+	a.peers = peer.New(peer.Config{
+		Self: a.member.Incarnation(), Keys: c.Cluster().Keys(access.Peers), Peers: a.member, Owner: engineio.Owner, Client: c.Proxies.Client,
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return a.listener.Dial(ctx, network, address)
+		},
+		Patience: c.SocketIO.PingInterval + c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout, Metrics: registry,
+	})
 	a.socketIO = socketio.New(socketio.Config{
-		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules, Publisher: desk, Requester: requests, Consumers: a.consumers,
+		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
+		Publisher: desk, Requester: requests, Consumers: a.consumers,
 		Replies: func(namespace, name string) bool {
 			t, err := types.Lookup(namespace, name)
 			return err == nil && t.Reply != nil && t.Reply.Ack
 		},
 		Keys: c.Cluster().Keys(access.Recovery), Trailing: c.SocketIO.Trailing, KeepExpired: c.SocketIO.TokenExpiry == "keep",
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, ConnectTimeout: joinTimeout, MaxMessage: c.MaxMessageBytes,
-		Limits: rules.Limits, Metrics: registry,
+		Limits: rules.Limits, Metrics: registry, Recovered: a.peers.Announce,
 	})
 	a.engine = engineio.New(engineio.Config{
-		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept, Client: c.Proxies.Client,
-		Limits: rules.Limits, PingInterval: c.SocketIO.PingInterval, PingTimeout: c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout,
-		BodyTimeout: c.BodyTimeout, MaxPayload: c.MaxMessageBytes, MaxConns: most, Metrics: registry,
+		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept,
+		Client: a.peers.Client, Limits: rules.Limits, PingInterval: c.SocketIO.PingInterval, PingTimeout: c.SocketIO.PingTimeout,
+		WriteTimeout: c.WriteTimeout, BodyTimeout: c.BodyTimeout, MaxPayload: c.MaxMessageBytes, MaxConns: most, Metrics: registry,
 	})
 	return nil
 }
@@ -63,6 +74,6 @@ func (a *App) admit(limits *limit.Limits) func(*http.Request) (limit.Seat, error
 		case a.draining.Load():
 			return nil, problem.New(problem.Draining, "this instance is going away: connect again to reach another").RetryAfter(drainRetry)
 		}
-		return limits.Address(a.config.Proxies.Client(r))
+		return limits.Address(a.peers.Client(r))
 	}
 }

@@ -52,7 +52,7 @@ func (i *Instance) Consumers(t testing.TB, token, query string) []Consumer {
 // AwaitConsumer waits until a consumer of the token's company is as the test wants.
 func (i *Instance) AwaitConsumer(t testing.TB, token, name string, wanted func(Consumer) bool) (found Consumer) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	Eventually(t, func() bool {
 		for _, c := range i.Consumers(t, token, "name="+url.QueryEscape(name)) {
 			if wanted(c) {
 				found = c

@@ -23,7 +23,7 @@ import (
 // news.
 func awaitNotifications(t *testing.T, i *apptest.Instance, state string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return i.Get(t, "/healthz", "").Field("notifications") == state },
+	apptest.Eventually(t, func() bool { return i.Get(t, "/healthz", "").Field("notifications") == state },
 		apptest.Patience, 20*time.Millisecond, state)
 }
 

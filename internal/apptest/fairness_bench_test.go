@@ -45,7 +45,7 @@ func BenchmarkFairness(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			stop := startFlood(b, p.URL, loud, c.requests, c.lines, c.every)
 			if c.name == "backlog" {
-				require.Eventually(b, func() bool { return instance.Metric(b, "tailroom_append_waiting") > 4500 },
+				apptest.Eventually(b, func() bool { return instance.Metric(b, "tailroom_append_waiting") > 4500 },
 					apptest.Patience, 10*time.Millisecond)
 			}
 			events, batches := instance.Metric(b, "tailroom_append_events_total"), instance.Metric(b, "tailroom_append_batch_events_count")

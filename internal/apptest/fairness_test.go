@@ -212,7 +212,7 @@ func TestFairness_ABacklogIsOvertaken(t *testing.T) {
 	release := holdAppends(t, dsn)
 	first := postBeside(t, instance, loud, smallEvent)
 	pool := pgtest.Pool(t, dsn)
-	require.Eventually(t, func() bool { return count(t, pool, appendsHeld) == 1 }, apptest.Patience, time.Millisecond)
+	apptest.Eventually(t, func() bool { return count(t, pool, appendsHeld) == 1 }, apptest.Patience, time.Millisecond)
 	backlog := postBacklog(t, instance, loud, 10, 150)
 	awaitMetric(t, instance, "tailroom_append_waiting", 1500) // all but the one that waits for the lock
 	answer := postBeside(t, instance, quiet, smallEvent)

@@ -88,7 +88,7 @@ func (o *outage) publish(t *testing.T, n int) string {
 	t.Helper()
 	cursor := o.publishBy(t, n, o.instances...)
 	for n, f := range o.staying {
-		require.Eventually(t, func() bool { return f.has(parse(t, cursor)) }, apptest.Patience, 5*time.Millisecond,
+		apptest.Eventually(t, func() bool { return f.has(parse(t, cursor)) }, apptest.Patience, 5*time.Millisecond,
 			"follower %d has not come to %s: %v", n, cursor, f)
 	}
 	return cursor
@@ -192,7 +192,7 @@ func execute(t *testing.T, dsn string, statements ...string) {
 
 func until(t *testing.T, dsn, sql string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return query[bool](t, dsn, sql) }, apptest.Patience, 20*time.Millisecond, sql)
+	apptest.Eventually(t, func() bool { return query[bool](t, dsn, sql) }, apptest.Patience, 20*time.Millisecond, sql)
 }
 
 // databaseOf is the name of a DSN's database.

@@ -219,7 +219,7 @@ func BenchmarkOutboxIdle(b *testing.B) {
 	dsn := pgtest.Database(b)
 	leader := benchInstance(b, dsn)
 	instance := &apptest.Instance{URL: leader.URL}
-	require.Eventually(b, func() bool { return instance.Metric(b, "tailroom_outbox_leader") == 1 }, apptest.Patience, 10*time.Millisecond)
+	apptest.Eventually(b, func() bool { return instance.Metric(b, "tailroom_outbox_leader") == 1 }, apptest.Patience, 10*time.Millisecond)
 	other := benchInstance(b, dsn)
 	backend := func() time.Duration {
 		var pid int

@@ -51,7 +51,7 @@ func TestOutbox_InstancesAreKilledInTurn(t *testing.T) {
 		// relayed last, which one of the two does.
 		relayed := count(t, pool, "SELECT last_value FROM tailroom.positions")
 		next := relayed + random.Int64N(200)
-		require.Eventually(t, func() bool { return count(t, pool, "SELECT last_value FROM tailroom.positions") > next },
+		apptest.Eventually(t, func() bool { return count(t, pool, "SELECT last_value FROM tailroom.positions") > next },
 			apptest.Patience, time.Millisecond)
 		instances[n%2].Signal(syscall.SIGKILL)
 		<-instances[n%2].Done()
@@ -59,7 +59,7 @@ func TestOutbox_InstancesAreKilledInTurn(t *testing.T) {
 	}
 	cancel()
 	require.NoError(t, g.Wait())
-	require.Eventually(t, func() bool { return count(t, pool, "SELECT count(*) FROM tailroom.outbox") == 0 },
+	apptest.Eventually(t, func() bool { return count(t, pool, "SELECT count(*) FROM tailroom.outbox") == 0 },
 		apptest.Patience, 10*time.Millisecond)
 	require.Zero(t, count(t, pool, "SELECT count(*) FROM tailroom.outbox_rejected"))
 	rows, err := pool.Query(t.Context(), "SELECT id::text FROM tailroom.events ORDER BY position")
@@ -81,7 +81,7 @@ func TestOutbox_LeaderIsKilledWaiting(t *testing.T) {
 	first, err := load.Start(t.Context(), tailroom, apptest.Log, "DATABASE_URL="+pgtest.Writer(dsn), "JWT_SECRET="+apptest.Secret, "PORT=0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = first.Stop() })
-	require.Eventually(t, func() bool { return (&apptest.Instance{URL: first.URL}).Metric(t, "tailroom_outbox_leader") == 1 },
+	apptest.Eventually(t, func() bool { return (&apptest.Instance{URL: first.URL}).Metric(t, "tailroom_outbox_leader") == 1 },
 		apptest.Patience, time.Millisecond)
 	second := apptest.Start(t, dsn)
 
@@ -93,13 +93,13 @@ func TestOutbox_LeaderIsKilledWaiting(t *testing.T) {
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), "SELECT tailroom.publish"+order)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return count(t, pool, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1952541036 AND objid = 1 AND NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == 1
 	}, apptest.Patience, time.Millisecond)
 	first.Signal(syscall.SIGKILL)
 	<-first.Done()
-	require.Eventually(t, func() bool { return second.Metric(t, "tailroom_outbox_leader") == 1 }, 4*time.Second, time.Millisecond)
+	apptest.Eventually(t, func() bool { return second.Metric(t, "tailroom_outbox_leader") == 1 }, 4*time.Second, time.Millisecond)
 	require.NoError(t, tx.Commit(t.Context()))
 	second.Reach(t, 2)
 }
@@ -140,7 +140,7 @@ func TestOutbox_FromPsqlToHistory(t *testing.T) {
 
 	service := apptest.Token(t, access.Service, "*")
 	var body string
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		answer := server.Do(t, http.MethodGet, "/v1/events?companyId=c1", service, "", "Accept", "application/x-ndjson")
 		body = string(answer.Body)
 		return answer.Status == http.StatusOK && strings.Count(body, "\n") == 2
@@ -150,7 +150,7 @@ func TestOutbox_FromPsqlToHistory(t *testing.T) {
 	require.Contains(t, body, `"type":"orderCancelled"`)
 	require.Contains(t, body, `"version":2`)
 	pool := pgtest.Pool(t, dsn)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return count(t, pool, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'schema_violation' AND reason LIKE 'data/orderId must be %'") == 1
 	}, apptest.Patience, time.Millisecond)
 
@@ -197,11 +197,11 @@ func TestOutbox_PreparedTransactions(t *testing.T) {
 		// Others overtake it.
 		said, err = psql(t, dsn, publish+publish)
 		require.NoError(t, err, said)
-		require.Eventually(t, func() bool { return count(t, pool, "SELECT count(*) FROM tailroom.events") == int64(3*n+2) },
+		apptest.Eventually(t, func() bool { return count(t, pool, "SELECT count(*) FROM tailroom.events") == int64(3*n+2) },
 			apptest.Patience, time.Millisecond)
 		said, err = psql(t, dsn, "COMMIT PREPARED 'p';")
 		require.NoError(t, err, said)
-		require.Eventually(t, func() bool { return count(t, pool, "SELECT count(*) FROM tailroom.events") == int64(3*n+3) },
+		apptest.Eventually(t, func() bool { return count(t, pool, "SELECT count(*) FROM tailroom.events") == int64(3*n+3) },
 			apptest.Patience, time.Millisecond)
 	}
 }

@@ -191,7 +191,7 @@ func TestRedact_UnderLoad(t *testing.T) {
 	erased := map[int64]bool{}
 	for position := int64(1); len(erased) < 40; position += 3 {
 		var target *event.Entry
-		require.Eventually(t, func() bool { // or the publishers come to it
+		apptest.Eventually(t, func() bool { // or the publishers come to it
 			list, err := log.Tail(t.Context(), position-1, 1)
 			require.NoError(t, err)
 			if len(list) > 0 {

@@ -91,7 +91,7 @@ func requests(t *testing.T, i *apptest.Instance, token, query string) []requestS
 // awaitRequest waits until a request is listed.
 func awaitRequest(t *testing.T, i *apptest.Instance, token, correlation string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return i.Get(t, "/v1/requests/"+correlation, token).Status == http.StatusOK },
+	apptest.Eventually(t, func() bool { return i.Get(t, "/v1/requests/"+correlation, token).Status == http.StatusOK },
 		apptest.Patience, 5*time.Millisecond)
 }
 
@@ -163,7 +163,7 @@ func TestRequest_AnOrderIsConfirmed(t *testing.T) {
 		answers := ask(t, i[0], web, fmt.Sprintf(
 			`{"namespace":"/orders","type":"newOrder","id":%q,"correlationId":"order/%s","timeoutMs":20000,"data":{"orderId":%q,"branchId":"b7"}}`, id, status, status))
 		story := "/v1/requests/order%2F" + status
-		require.Eventually(t, func() bool { return i[1].Get(t, story, web).Status == http.StatusOK }, apptest.Patience, 5*time.Millisecond)
+		apptest.Eventually(t, func() bool { return i[1].Get(t, story, web).Status == http.StatusOK }, apptest.Patience, 5*time.Millisecond)
 		update := `{"namespace":"/orders","type":"orderStatusUpdate","correlationId":"order/%s","causationId":%q,"data":{"orderId":%q,"branchId":"b7","status":%q}}`
 		i[1].Publish(t, web, fmt.Sprintf(update, status, id, status, "preparing"))
 		require.Equal(t, "pending", i[1].Get(t, story, web).Field("status"), "that is no confirmation")
@@ -315,13 +315,13 @@ func TestRequest_Pages(t *testing.T) {
 			page := decode[struct {
 				Requests []requestState
 				More     bool
-				After    string
+				Next     string
 			}](t, answer.Body)
 			for _, r := range page.Requests {
 				got = append(got, r.CorrelationID)
 			}
-			require.Equal(t, page.More, page.After != "")
-			after = page.After
+			require.Equal(t, page.More, page.Next != "")
+			after = page.Next
 		}
 		require.Equal(t, ids, got)
 	}
@@ -443,7 +443,7 @@ func TestRequest_WebSocket(t *testing.T) {
 	awaitMetric(t, i[0], "tailroom_request_waits", 1)
 	require.NoError(t, s.Conn.CloseNow())
 	awaitMetric(t, i[0], `tailroom_request_waits_total{end="gone"}`, 1)
-	require.Eventually(t, func() bool { return i[0].Metric(t, "tailroom_request_waits") == 0 }, apptest.Patience, 5*time.Millisecond)
+	apptest.Eventually(t, func() bool { return i[0].Metric(t, "tailroom_request_waits") == 0 }, apptest.Patience, 5*time.Millisecond)
 }
 
 func indexOf(list []string, wanted string) int {
@@ -522,7 +522,7 @@ func TestRequest_DatabaseAway(t *testing.T) {
 	awaitMetric(t, cutOff, "tailroom_request_waits", 1)
 	proxy.Refuse(true)
 	proxy.Cut()
-	require.Eventually(t, func() bool { return cutOff.Get(t, "/healthz", "").Field("log") != "ok" }, apptest.Patience, 10*time.Millisecond)
+	apptest.Eventually(t, func() bool { return cutOff.Get(t, "/healthz", "").Field("log") != "ok" }, apptest.Patience, 10*time.Millisecond)
 	other.Publish(t, app, result(id, "b7"))
 	proxy.Refuse(false)
 	answer := answerOf(t, answers)
@@ -545,6 +545,27 @@ func TestRequest_Lost(t *testing.T) {
 	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
 	require.Equal(t, id, answer.Field("id"))
 	awaitMetric(t, i, `tailroom_request_waits_total{end="lost"}`, 1)
+}
+
+// Nobody knows whether it was published: whoever gave no id learns what to ask again with.
+func TestRequest_TheLogIsHeldUp(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	i := apptest.Start(t, dsn, "TAILROOM_PUBLISH_TIMEOUT=200ms")
+	web := apptest.Token(t, access.Web, "c1")
+	release := holdAppends(t, dsn)
+	answer := i.Do(t, http.MethodPost, "/v1/requests", web,
+		`{"namespace":"/printing-ws","type":"printer:test","correlationId":"x","data":{"printerId":"p1","branchId":"b7"}}`)
+	require.Equal(t, "unavailable", answer.Code(), string(answer.Body))
+	require.Equal(t, "x", answer.Field("correlationId"))
+	id := answer.Field("id")
+	require.NoError(t, uuid.Validate(id))
+	release()
+	waiting := ask(t, i, web, testPrint(id, "b7", `,"correlationId":"x"`))
+	awaitRequest(t, i, web, "x")
+	i.Publish(t, apptest.Token(t, access.DesktopApp, "c1", "b7"), result("x", "b7"))
+	require.Equal(t, http.StatusOK, answerOf(t, waiting).Status)
+	require.Len(t, requests(t, i, web, ""), 1)
 }
 
 // An event that asked for no answer cannot be asked again.
@@ -579,6 +600,29 @@ func TestRequest_RenewedToken(t *testing.T) {
 	i.Publish(t, app, result(id, "b7"))
 	m := s.Until(t, "reply")
 	require.True(t, m[len(m)-1].OK, string(m[len(m)-1].Raw))
+}
+
+// Whoever's token is revoked while he waits, over HTTP or a WebSocket, learns no answer.
+func TestRequest_RevokedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 2)
+	mallory, app := tokenOf(t, "mallory", time.Minute, "c1"), apptest.Token(t, access.DesktopApp, "c1", "b7")
+	id, other := newID(), newID()
+	answers := ask(t, i[0], mallory, testPrint(id, "b7", ""))
+	s, _ := i[0].Hello(t, mallory, "now", `[]`)
+	s.Send(t, fmt.Sprintf(`{"type":"request","ref":1,"event":"printer:test","namespace":"/printing-ws","id":%q,"data":{"printerId":"p1","branchId":"b7"}}`, other))
+	awaitRequest(t, i[1], app, id)
+	awaitRequest(t, i[1], app, other)
+	operate(t, i[1], "/v1/revocations", "c1", `{"subject":"mallory"}`)
+	awaitMetric(t, i[0], "tailroom_revocations", 1)
+	i[1].Publish(t, app, result(id, "b7"))
+	i[1].Publish(t, app, result(other, "b7"))
+	answer := answerOf(t, answers)
+	require.Equal(t, "token_revoked", answer.Code(), string(answer.Body))
+	require.Equal(t, id, answer.Field("id"))
+	for _, m := range s.Until(t, "goaway") {
+		require.NotContains(t, string(m.Raw), "success")
+	}
 }
 
 // An instance that goes away lets nobody wait.
@@ -624,7 +668,7 @@ func TestRequest_SQL(t *testing.T) {
 	}
 	_, err := pool.Exec(t.Context(), fmt.Sprintf(answer, "publish"), requests(t, i, web, "")[0].CorrelationID)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'already_answered'") == 1
 	}, apptest.Patience, 10*time.Millisecond)
 
@@ -636,7 +680,7 @@ func TestRequest_SQL(t *testing.T) {
 	_, err = pool.Exec(t.Context(), strings.Replace(fmt.Sprintf(answer, "publish"), "$1", "$1, id => $2", 1)+
 		","+strings.Replace(strings.TrimPrefix(fmt.Sprintf(answer, "publish"), "SELECT"), "$1", "$1, id => $3", 1), open, open, second)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'id_reused'") == 1
 	}, apptest.Patience, 10*time.Millisecond)
 	require.Equal(t, second, query[string](t, dsn, "SELECT answer_id::text FROM tailroom.requests WHERE correlation_id = '"+open+"'"))
@@ -658,7 +702,7 @@ func TestRequest_SQL(t *testing.T) {
 		_, err := pool.Exec(t.Context(), fmt.Sprintf(`SELECT tailroom.%s('c1', '/printing-ws', 'printer:test', '{"printerId":"p1","branchId":"b8"}',
 			correlation_id => 'full', reply_by => clock_timestamp() + interval '1 hour')`, by))
 		require.Equal(t, rejected == 0, err != nil && strings.Contains(err.Error(), "TR014"), "%v", err)
-		require.Eventually(t, func() bool {
+		apptest.Eventually(t, func() bool {
 			return query[int](t, dsn, "SELECT count(*) FROM tailroom.outbox_rejected WHERE code = 'too_large'") >= rejected
 		}, apptest.Patience, 10*time.Millisecond)
 	}

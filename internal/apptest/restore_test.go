@@ -146,7 +146,7 @@ func TestRestore_VolumeSnapshot(t *testing.T) {
 				astray = o.comeBack(t, level, newcomer)
 				last := o.publishBy(t, since, newcomer)
 				require.Equal(t, int64(1), parse(t, last).Epoch, "nothing can tell him")
-				require.Eventually(t, func() bool { return astray[0].has(parse(t, last)) }, apptest.Patience, 5*time.Millisecond)
+				apptest.Eventually(t, func() bool { return astray[0].has(parse(t, last)) }, apptest.Patience, 5*time.Millisecond)
 			}
 			o.proxy.Refuse(false)
 			o.requireForsaken(t, level, ahead)

@@ -41,7 +41,7 @@ func TestRetention_TellsLateClients(t *testing.T) {
 	_, owner := pgtest.Login(t, dsn, "tailroom_owner")
 	i := apptest.Start(t, owner, append([]string{"RETENTION=30d,2400KiB"}, tinyWindow...)...)
 	// One sweep seals the partitions and the next one, twenty seconds later, drops them.
-	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_dropped_total") >= 2 },
+	apptest.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_dropped_total") >= 2 },
 		3*apptest.Patience, apptest.Patience/1000)
 	layout, err := eventlog.New(pool).Layout(t.Context())
 	require.NoError(t, err)
@@ -119,7 +119,7 @@ func TestNoPartitionLeft(t *testing.T) {
 		require.Contains(t, refused.Field("detail"), "tailroom partitions list")
 		require.Equal(t, "1", refused.Header.Get("Retry-After"))
 	}
-	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_ahead") == 0 },
+	apptest.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_ahead") == 0 },
 		apptest.Patience, apptest.Patience/300)
 	require.Zero(t, i.Metric(t, "tailroom_append_retries_total"))
 	require.Equal(t, http.StatusOK, i.Get(t, "/readyz", "").Status, "reading goes on")
@@ -128,9 +128,9 @@ func TestNoPartitionLeft(t *testing.T) {
 
 	_, err = pool.Exec(t.Context(), "DROP EVENT TRIGGER refuse")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return i.Post(t, service, body).Status == http.StatusCreated },
+	apptest.Eventually(t, func() bool { return i.Post(t, service, body).Status == http.StatusCreated },
 		apptest.Patience, apptest.Patience/300)
-	require.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_ahead") >= 2 },
+	apptest.Eventually(t, func() bool { return i.Metric(t, "tailroom_partitions_ahead") >= 2 },
 		apptest.Patience, apptest.Patience/300)
 }
 

@@ -168,7 +168,7 @@ func TestRevoke_IsSignalled(t *testing.T) {
 		require.Equal(t, http.StatusOK, cluster[1].Get(t, "/v1/catalog", token).Status)
 		operate(t, cluster[0], "/v1/revocations", "c1", fmt.Sprintf(`{"subject":"mallory-%d"}`, n))
 		require.Equal(t, http.StatusUnauthorized, cluster[0].Get(t, "/v1/catalog", token).Status, "at once where it was ordered")
-		require.Eventually(t, func() bool { return cluster[1].Get(t, "/v1/catalog", token).Status == http.StatusUnauthorized },
+		apptest.Eventually(t, func() bool { return cluster[1].Get(t, "/v1/catalog", token).Status == http.StatusUnauthorized },
 			apptest.Patience, time.Millisecond)
 	}
 	t.Logf("in force on the other instance after %s", time.Since(begun)/10)
@@ -290,10 +290,10 @@ func TestRevoke_AClientThatDoesNotRead(t *testing.T) {
 	socket.SendJSON(t, map[string]any{"type": "publish", "ref": 1, "events": []json.RawMessage{
 		json.RawMessage(`{"namespace":"/orders","type":"newOrder","data":{"orderId":"1","branchId":"b1"}}`),
 	}})
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		return i.Metric(t, `tailroom_received_messages_total{transport="websocket"}`) >= 3 // hellos of refused, and this
 	}, apptest.Patience, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return i.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`) == 1 },
+	apptest.Eventually(t, func() bool { return i.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`) == 1 },
 		apptest.Patience, 10*time.Millisecond)
 	require.Empty(t, i.Lines(t, "/v1/events?namespace=/orders&stream=order:1", service))
 }

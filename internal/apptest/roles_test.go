@@ -49,7 +49,7 @@ func TestRoles_InstancesOfAWriter(t *testing.T) {
 	require.True(t, member)
 	require.False(t, owner, "the suite proves nothing when its instances may do more")
 	tr := newTraffic(t, dsn, instances)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		var partitions int
 		require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.partitions").Scan(&partitions))
 		return partitions > 4 // the first, and three ahead

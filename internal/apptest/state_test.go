@@ -54,7 +54,7 @@ func TestState_RebuildWhileItIsInUse(t *testing.T) {
 	dsn := pgtest.Database(t)
 	first := apptest.Start(t, dsn)
 	service := apptest.Token(t, access.Service, "c1")
-	require.Eventually(t, func() bool { return first.Metric(t, "tailroom_state_leader") == 1 }, apptest.Patience, 10*time.Millisecond)
+	apptest.Eventually(t, func() bool { return first.Metric(t, "tailroom_state_leader") == 1 }, apptest.Patience, 10*time.Millisecond)
 	second := apptest.Start(t, dsn)
 	var published atomic.Int64
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -91,7 +91,7 @@ func TestState_RebuildWhileItIsInUse(t *testing.T) {
 		require.NoError(t, err)
 	}
 	first.Stop()
-	require.Eventually(t, func() bool { return second.Metric(t, "tailroom_state_leader") == 1 }, apptest.Patience, 10*time.Millisecond)
+	apptest.Eventually(t, func() bool { return second.Metric(t, "tailroom_state_leader") == 1 }, apptest.Patience, 10*time.Millisecond)
 	close(stop)
 	<-done
 	sum := int64(0)

@@ -156,7 +156,7 @@ func TestTLS_SlowReaders(t *testing.T) {
 	for range 8 { // which the buffers on the way may hold
 		s.Publish(t, service, large)
 	}
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		s.Publish(t, service, large)
 		return s.Metric(t, `tailroom_sessions_closed_total{reason="slow"}`) == 3
 	}, apptest.Patience, 10*time.Millisecond)
@@ -233,7 +233,7 @@ func TestTLS_NewCertificate(t *testing.T) {
 	s.write(t, next)
 	trusts := *s.Instance
 	trusts.Client = trusting(next, true)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		conn, err := tls.Dial("tcp", address(t, s.Instance), &tls.Config{RootCAs: next.Pool, MinVersion: tls.VersionTLS12})
 		if err == nil {
 			require.NoError(t, conn.Close())

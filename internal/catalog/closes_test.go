@@ -23,6 +23,10 @@ func TestCloses(t *testing.T) {
 		{"/orders", "orderStatusUpdate", `[]`, false},
 		{"/orders", "newOrder", `{"status":"delivered"}`, false},
 		{"/printing-ws", "orderCancelled", `{}`, false},
+		{"/printing-ws", "printJobUpdate", `{"status":"printed"}`, true},
+		{"/printing-ws", "printJobUpdate", `{"status":"cancelled"}`, true},
+		{"/printing-ws", "printJobUpdate", `{"status":"expired"}`, true},
+		{"/printing-ws", "printJobUpdate", `{"status":"failed"}`, false},
 		{"/none", "orderCancelled", `{}`, false},
 	} {
 		require.Equal(t, test.want, c.Closes(test.namespace, test.name, []byte(test.data)), test)
@@ -44,7 +48,10 @@ func TestCloses(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, map[string]string{"orderCancelled": "true", "orderStatusUpdate": `{"when":{"status":["delivered"]}}`}, closes)
+	require.Equal(t, map[string]string{
+		"orderCancelled": "true", "orderStatusUpdate": `{"when":{"status":["delivered"]}}`,
+		"printJobUpdate": `{"when":{"status":["printed","cancelled","expired"]}}`,
+	}, closes)
 }
 
 func TestCloses_Parse(t *testing.T) {

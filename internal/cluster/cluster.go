@@ -1,10 +1,13 @@
 // Package cluster lets the instances know of each other. Each shows itself in a
 // table every second; one is alive that was seen in the last five, by the
 // database's clock. Two that live never have the same name: who finds his taken
-// goes by another.
+// goes by another. Each says where the others reach it.
 //
 // Nothing that must be right depends on it. An instance that cannot reach the
 // database counts as dead, and goes on serving what it has.
+//
+//	cluster.go  Member: this instance; its name, its heartbeat
+//	peers.go    Peer: the others
 package cluster
 
 import (
@@ -15,7 +18,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -42,13 +44,15 @@ type Member struct {
 	wanted      string
 	incarnation uuid.UUID
 	name        atomic.Pointer[string]
+	address     string // where it is reached; "" until it listens
+	peers       peers
 	live        prometheus.Gauge
 }
 
 // Join makes the instance known by a name, or by that name with a number behind it.
 func Join(ctx context.Context, pool *pgxpool.Pool, name string, reg prometheus.Registerer) (*Member, error) {
 	m := &Member{
-		pool: pool, sql: db.New(), wanted: name, incarnation: uuid.New(),
+		pool: pool, sql: db.New(), wanted: name, incarnation: uuid.New(), peers: peers{known: map[uuid.UUID]*Peer{}},
 		live: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 			Name: "tailroom_instances", Help: "Instances that are alive, this one included; 0 when it cannot tell.",
 		}),
@@ -65,13 +69,16 @@ func (m *Member) Incarnation() uuid.UUID { return m.incarnation }
 // Name is what the instance goes by at present.
 func (m *Member) Name() string { return *m.name.Load() }
 
-// Run shows the instance until ctx ends.
+// Run shows the instance, and looks for the others, until ctx ends.
 func (m *Member) Run(ctx context.Context) error {
 	tick := time.NewTicker(beatPeriod)
 	defer tick.Stop()
 	away := false
 	for {
 		err := m.beat(ctx)
+		if err == nil {
+			err = m.look(ctx, beatTimeout)
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -105,7 +112,7 @@ func (m *Member) Leave(ctx context.Context) {
 func (m *Member) beat(ctx context.Context) error {
 	beatCtx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	live, err := m.sql.InstanceBeat(beatCtx, m.pool, m.id())
+	live, err := m.sql.InstanceBeat(beatCtx, m.pool, db.InstanceBeatParams{Incarnation: m.id(), Address: m.address})
 	m.live.Set(float64(live))
 	if err != nil || live > 0 {
 		return err
@@ -162,5 +169,3 @@ func (m *Member) take(ctx context.Context, name string) (bool, error) {
 		}
 	}
 }
-
-func (m *Member) id() pgtype.UUID { return pgtype.UUID{Bytes: m.incarnation, Valid: true} }

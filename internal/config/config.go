@@ -22,6 +22,8 @@ type Config struct {
 	Port       int    // 0 is any free one
 	InstanceID string
 
+	AdvertiseURL string // where the other instances reach this one; "" is worked out
+
 	DatabaseURL       Secret
 	ListenDatabaseURL Secret // "" is DatabaseURL; see ListenURL
 	DatabaseConns     int

@@ -83,6 +83,8 @@ func TestLoadOneSetting(t *testing.T) {
 		"a limit":          {[]string{"TAILROOM_MAX_SESSIONS_PER_COMPANY=10"}, nil, func(c Config) any { return c.Limits.SessionsPerCompany }, 10},
 		"a limit off":      {[]string{"TAILROOM_FRAME_RATE_PER_COMPANY=10"}, []string{"--frame-rate-per-company=off"}, func(c Config) any { return c.Limits.FrameRatePerCompany }, 0},
 		"auto":             {nil, nil, func(c Config) any { return c.Limits.Connections }, 0},
+		"advertised":       {[]string{"TAILROOM_ADVERTISE_URL=http://[2001:db8::7]:3001"}, nil, func(c Config) any { return c.AdvertiseURL }, "http://[2001:db8::7]:3001"},
+		"not advertised":   {nil, nil, func(c Config) any { return c.AdvertiseURL }, ""},
 		"body timeout":     {nil, nil, func(c Config) any { return c.BodyTimeout }, 30 * time.Second},
 		"listen elsewhere": {[]string{"DATABASE_URL=a", "TAILROOM_LISTEN_DATABASE_URL=b"}, nil, listen, "b"},
 		"listen there too": {[]string{"DATABASE_URL=a"}, nil, listen, "a"},
@@ -137,6 +139,9 @@ func TestLoadRefuses(t *testing.T) {
 			`TAILROOM_PUBLISH_RATE_PER_COMPANY: "0": want off or a number from 1 to 1000000`,
 		},
 		"no connections":     {[]string{"TAILROOM_MAX_CONNECTIONS=-1"}, nil, `want auto or a number`},
+		"advertised path":    {[]string{"TAILROOM_ADVERTISE_URL=http://10.0.0.7:3001/"}, nil, `want a scheme, a host and its port, such as http://10.0.0.7:3001, and nothing`},
+		"advertised host":    {[]string{"TAILROOM_ADVERTISE_URL=10.0.0.7:3001"}, nil, `want a scheme, a host and its port`},
+		"advertised any":     {nil, []string{"--advertise-url=http://0.0.0.0:3001"}, `want an address of this machine`},
 		"proxy by name":      {[]string{"TRUSTED_PROXIES=proxy"}, nil, `"proxy" is neither an address nor a network`},
 		"event over message": {[]string{"TAILROOM_MAX_MESSAGE_BYTES=2KB"}, nil, "no message could hold"},
 		"TLS without a key":  {[]string{"TLS_CERT_FILE=cert.pem"}, nil, "TLS_CERT_FILE is set without TLS_KEY_FILE"},
@@ -156,16 +161,6 @@ func TestLoadRefuses(t *testing.T) {
 			require.ErrorContains(t, err, test.want)
 			require.NotContains(t, err.Error(), "abc")
 		})
-	}
-}
-
-func TestSettingsOfOtherVersionsAreRefused(t *testing.T) {
-	t.Parallel()
-	for _, name := range notHere {
-		_, err := load(t, []string{name + "=x"}, nil)
-		require.EqualError(t, err, name+" is not available in this version: unset it")
-		_, err = load(t, []string{name + "="}, nil)
-		require.NoError(t, err)
 	}
 }
 

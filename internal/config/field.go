@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,6 +139,19 @@ func origins(to *access.Origins) field {
 }
 
 func keySetURL(to *string) field { return parsed(to, access.ParseKeySetURL, itself) }
+
+func advertiseURL(to *string) field {
+	return parsed(to, func(text string) (string, error) {
+		u, err := url.Parse(text)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Scheme+"://"+u.Host != text {
+			return "", errors.New("want a scheme, a host and its port, such as http://10.0.0.7:3001, and nothing behind them")
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsUnspecified() {
+			return "", errors.New("want an address of this machine: " + ip.String() + " is every one of whoever goes there")
+		}
+		return text, nil
+	}, itself)
+}
 
 func secret(to *Secret, parse func(string) (Secret, error)) field {
 	f := parsed(to, parse, Secret.String)

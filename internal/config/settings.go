@@ -25,6 +25,7 @@ func settings(c *Config) []setting {
 		{"PORT", "3001", "`port` to listen on; 0 is any free one", number(&c.Port, 0, 65535)},
 		{"TAILROOM_HOST", "", "`address` to listen on; none is every interface", text(&c.Host)},
 		{"INSTANCE_ID", "", "`name` of this instance (default: the host's and a random suffix)", instanceID(&c.InstanceID)},
+		{"TAILROOM_ADVERTISE_URL", "", "`url` at which the other instances reach this one (default: PORT of the address that reaches the database)", advertiseURL(&c.AdvertiseURL)},
 
 		{"DATABASE_URL", "", "`url` of the PostgreSQL database that holds the log", secret(&c.DatabaseURL, anySecret)},
 		{"TAILROOM_LISTEN_DATABASE_URL", "", "`url` of it without a pooler, for LISTEN (default: DATABASE_URL)", secret(&c.ListenDatabaseURL, anySecret)},

@@ -9,11 +9,6 @@ import (
 	"strings"
 )
 
-// notHere are the protocol's settings that this version does not have.
-var notHere = []string{
-	"TAILROOM_ADVERTISE_URL",
-}
-
 // clientNames are variables of the command line's clients.
 var clientNames = []string{"TAILROOM_URL", "TAILROOM_TOKEN"}
 
@@ -29,10 +24,6 @@ func refuseNames(env map[string]string) []error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		switch {
-		case slices.Contains(notHere, name):
-			if env[name] != "" {
-				errs = append(errs, errors.New(name+" is not available in this version: unset it"))
-			}
 		case !strings.HasPrefix(name, prefix) || slices.Contains(known, name) ||
 			slices.Contains(clientNames, name) || serviceLink.MatchString(name+"="+env[name]):
 		default:

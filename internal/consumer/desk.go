@@ -55,7 +55,8 @@ type pending struct {
 	until   time.Time     // until when it is waited for; zero: as long as a batch may take
 	subject string
 	role    string
-	gone    bool // nobody waits any more; under the desk's lock
+	known   int64 // the generation up to which sessions are older
+	gone    bool  // nobody waits any more; under the desk's lock
 }
 
 // idle reports whether the claim is not to be made any more. It is for who holds mu.

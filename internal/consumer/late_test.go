@@ -15,6 +15,7 @@ import (
 	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -70,15 +71,14 @@ func (d *Desk) holds(t *testing.T, pool *pgxpool.Pool, c *claim) bool {
 	return !c.over && id == c.session.ID()
 }
 
-// A claim that hangs until its client has given up, and has come to another instance,
-// does not take the consumer from the session there.
+// A claim that hangs until its client has given up does not take the consumer from
+// the session that it has.
 func TestDesk_LateClaim(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	line := &slow{Pool: pool, text: "consumer_claim", sent: make(chan struct{}), run: make(chan struct{})}
 	hanging, other := newDesk(line), newDesk(pool)
-	older := other.claimedFor(t) // so that the consumer is there
-	older.Release()
+	c := other.claimedFor(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	claimed, passed := make(chan error, 1), make(chan error, 1)
@@ -91,10 +91,40 @@ func TestDesk_LateClaim(t *testing.T) {
 	go func() { passed <- hanging.pass(context.Background(), false) }()
 	<-line.sent
 	require.Error(t, <-claimed)
-	c := other.claimedFor(t)
 	close(line.run)
 	require.NoError(t, <-passed)
 	require.True(t, other.holds(t, pool, c))
+}
+
+// A claim that hangs on its way takes nothing from a newer one that was faster, however
+// short that was. Who still waits for it is told to come again.
+func TestDesk_OvertakenClaim(t *testing.T) {
+	t.Parallel()
+	for name, there := range map[string]bool{"new consumer": false, "known consumer": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t, pgtest.Database(t))
+			line := &slow{Pool: pool, text: "consumer_claim", sent: make(chan struct{}), run: make(chan struct{})}
+			hanging, other := newDesk(line), newDesk(pool)
+			if there {
+				other.claimedFor(t).Release()
+			}
+			claimed, passed := make(chan error, 1), make(chan error, 1)
+			s := newSession(t)
+			go func() {
+				_, err := hanging.Claim(context.Background(), "n", s, nil, nil)
+				claimed <- err
+			}()
+			<-hanging.wake
+			go func() { passed <- hanging.pass(context.Background(), false) }()
+			<-line.sent
+			c := other.claimedFor(t)
+			close(line.run)
+			require.NoError(t, <-passed)
+			require.Equal(t, problem.Unavailable, problem.From(<-claimed).Code)
+			require.True(t, other.holds(t, pool, c))
+		})
+	}
 }
 
 // A claim whose client has gone before it is sent is not made.

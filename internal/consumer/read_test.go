@@ -50,6 +50,7 @@ func TestReceipts(t *testing.T) {
 
 	receipts := i.Receipts(t, service, second.ID)
 	require.Len(t, receipts, 5)
+	require.Equal(t, "invalid_parameter", i.Get(t, "/v1/events/"+second.ID+"/receipts?after=%00", service).Code())
 	r := receipts["done"]
 	require.Equal(t, []any{"desktop_app", true, true, ""}, []any{r.Role, r.Addressed, r.Acknowledged, r.Reason})
 	require.WithinDuration(t, time.Now(), r.AcknowledgedAt, 30*time.Second)
@@ -265,6 +266,7 @@ func TestConsumers_Erase(t *testing.T) {
 	require.Equal(t, "invalid_parameter", erase(apptest.Token(t, access.Admin, "*"), "pc:%2F1", "").Code())
 	require.Equal(t, "invalid_parameter", erase(admin, "pc:%2F1", "reason=").Code())
 	require.Equal(t, "not_found", erase(admin, "pc", "").Code())
+	require.Equal(t, "not_found", erase(admin, "%00", "").Code())
 
 	answer = erase(admin, "pc:%2F1", "reason=scrapped")
 	require.Equal(t, http.StatusOK, answer.Status, string(answer.Body))

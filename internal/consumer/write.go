@@ -114,7 +114,9 @@ func (d *Desk) remake(c *claim) {
 	}
 	grant := c.session.Grant()
 	begin := c.acked
-	d.waiting = append(d.waiting, &pending{claim: c, begin: &begin, subject: grant.Subject, role: string(grant.Role)})
+	d.waiting = append(d.waiting, &pending{
+		claim: c, begin: &begin, subject: grant.Subject, role: string(grant.Role), known: c.generation - 1,
+	})
 	d.signal()
 }
 
@@ -124,11 +126,13 @@ const (
 	taken
 	noRoom
 	tooLate
+	overtaken
 )
 
 // enter makes a batch of claims and answers those who wait for them. On an error
 // nobody is answered. A claim whose client has given up must not be made late, when
-// that has come to another instance: it would end the session there.
+// that has come to another instance: it would end the session there. So it says which
+// sessions were there before it was made.
 func (d *Desk) enter(ctx context.Context, batch []*pending) error {
 	if len(batch) == 0 {
 		return nil
@@ -136,7 +140,7 @@ func (d *Desk) enter(ctx context.Context, batch []*pending) error {
 	deadline := time.Now().Add(claimTimeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	read, err := d.sql.ConsumerClock(ctx, d.pool)
+	read, err := d.standing(ctx, batch)
 	if err != nil {
 		return err
 	}
@@ -166,9 +170,34 @@ func (d *Desk) enter(ctx context.Context, batch []*pending) error {
 				With("limit", MaxPerCompany))
 		case tooLate:
 			d.failed(p)
+		case overtaken:
+			if p.done == nil {
+				d.replaced(p.claim)
+			}
+			d.failed(p) // who is still there comes again, and is the newest then
 		}
 	}
 	return nil
+}
+
+// standing reads which sessions the consumers of a batch have, and the database's
+// clock.
+func (d *Desk) standing(ctx context.Context, batch []*pending) (time.Time, error) {
+	var params db.ConsumerStandingParams
+	for i, p := range batch {
+		params.Numbers = append(params.Numbers, int32(i))
+		params.Tenants, params.Names = append(params.Tenants, p.tenant), append(params.Names, p.name)
+	}
+	row, err := d.sql.ConsumerStanding(ctx, d.pool, params)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for i, p := range batch {
+		if p.done != nil { // a session that lives knows its own
+			p.known = row.Generations[i]
+		}
+	}
+	return row.At, nil
 }
 
 // claimParams returns those of a batch that are still to be claimed, in the order in
@@ -198,7 +227,7 @@ func (d *Desk) claimParams(all []*pending, deadline, read, at time.Time) ([]*pen
 		params.Tenants, params.Names = append(params.Tenants, p.tenant), append(params.Names, p.name)
 		params.Subjects, params.Roles = append(params.Subjects, p.subject), append(params.Roles, p.role)
 		params.Follows, params.Sessions = append(params.Follows, p.follows), append(params.Sessions, p.session.ID())
-		params.Known = append(params.Known, p.generation)
+		params.Known = append(params.Known, p.known)
 		params.StartEpochs, params.StartPositions = append(params.StartEpochs, begin.Epoch), append(params.StartPositions, begin.Position)
 	}
 	return batch, params

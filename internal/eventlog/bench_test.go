@@ -182,3 +182,62 @@ func BenchmarkAppendTalks(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAppendWorstTalks appends one group of 500 events, each of a talk of its own
+// with a hundred other events: events that have nothing to do with requests, and the
+// most that requests can make of an event under the append lock.
+func BenchmarkAppendWorstTalks(b *testing.B) {
+	const size, others = 500, 100
+	for _, worst := range []struct {
+		kind     string
+		asked    int // open requests of each talk
+		answered int // others that await another status
+	}{
+		{"neither", 0, 0},
+		{"none has asked", 0, 0},
+		{"each answers one", 1, 0},
+		{"each answers the most", eventlog.MaxOpen, 0},
+		{"each is held against many answered", 0, others},
+	} {
+		b.Run(worst.kind, func(b *testing.B) {
+			dsn := pgtest.Database(b)
+			a := newAppender(b, dsn)
+			pool := pgtest.Pool(b, dsn)
+			group := func(change func(*event.Draft)) []event.Draft {
+				drafts := make([]event.Draft, size)
+				for i := range drafts {
+					drafts[i] = benchDraft()
+					drafts[i].Tenant, drafts[i].CorrelationID = "c1", fmt.Sprint("talk-", i)
+					change(&drafts[i])
+				}
+				return drafts
+			}
+			add := func(change func(*event.Draft)) {
+				_, err := a.Append(b.Context(), nil, group(change))
+				require.NoError(b, err)
+			}
+			for range others {
+				add(func(*event.Draft) {})
+			}
+			_, err := pool.Exec(b.Context(), `INSERT INTO tailroom.requests (position, id, tenant, namespace, type, correlation_id, rooms, requested_at,
+				reply_by, reply_type, reply_when, answer_position, answer_id, answered_at)
+				SELECT -1 - $1 * n - i, gen_random_uuid(), 'c1', '/orders', 'x', 'talk-' || i, '{branch:b1}', now(), now(), 'newOrder', '{"channel":["none"]}',
+					0, gen_random_uuid(), now()
+				FROM generate_series(1, $2) AS n, generate_series(0, $1 - 1) AS i`, size, worst.answered)
+			require.NoError(b, err)
+			_, err = pool.Exec(b.Context(), "VACUUM ANALYZE tailroom.events, tailroom.requests")
+			require.NoError(b, err)
+			b.ResetTimer()
+			for range b.N {
+				b.StopTimer()
+				for range worst.asked {
+					add(func(d *event.Draft) {
+						d.ReplyBy, d.Awaits = time.Now(), &event.Awaited{Type: "newOrder", When: []byte(`{"channel":["web","till"]}`)}
+					})
+				}
+				b.StartTimer()
+				add(func(d *event.Draft) { d.MayAnswer = worst.kind != "neither" })
+			}
+		})
+	}
+}

@@ -70,7 +70,7 @@ func (l *Log) Bounds(ctx context.Context) (event.Bounds, error) {
 	return event.Bounds{Tip: event.Cursor{Epoch: b.Epoch, Position: b.Tip}, Floor: b.Floor}, nil
 }
 
-// What is read at once is bounded in bytes of data, as stored: events can be a
+// What is read at once is bounded in bytes of data: events can be a
 // thousand times larger than usual.
 const (
 	tailBytes = 4 << 20

@@ -407,3 +407,17 @@ func TestGet(t *testing.T) {
 		require.ErrorIs(t, err, eventlog.ErrNotFound)
 	}
 }
+
+// Data that compress well take no more memory for it.
+func TestRead_CompressedEvents(t *testing.T) {
+	t.Parallel()
+	const size, events, limit = 200_000, 24, 4 << 20
+	r := newRig(t)
+	a := r.running(t)
+	for range events {
+		a.append(t, with(draft(""), data(fmt.Sprintf(`{"text":%q}`, strings.Repeat("x", size)))))
+	}
+	list, err := r.log.Tail(t.Context(), 0, 1000)
+	require.NoError(t, err)
+	require.Len(t, list, limit/size+1)
+}

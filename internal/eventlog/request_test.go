@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -147,13 +146,17 @@ func TestRequest_TooManyOfOneTalk(t *testing.T) {
 	r := newRig(t)
 	a := r.instance(t)
 	id := talk()
-	first := slices.Repeat([]event.Draft{{}}, eventlog.MaxOpen-1)
-	for i := range first {
-		first[i] = asking(id)
+	many := func(n int, changes ...func(*event.Draft)) []event.Draft {
+		group := make([]event.Draft, n)
+		for i := range group {
+			group[i] = with(asking(id), changes...)
+		}
+		return group
 	}
+	first := many(eventlog.MaxOpen - 1)
 	tickets := []*eventlog.Ticket{
 		a.submit(t, first...), a.submit(t, draft(""), asking(id), asking(id)), a.submit(t, asking(talk())), a.submit(t, asking(id)),
-		a.submit(t, asking(id)), a.submit(t, with(asking(id), tenant("c2"))), a.submit(t, with(asking(id), namespace("/printing-ws"))),
+		a.submit(t, asking(id)), a.submit(t, many(eventlog.MaxOpen, tenant("c2"))...), a.submit(t, many(eventlog.MaxOpen, namespace("/printing-ws"))...),
 		a.submit(t, first...),
 	}
 	a.start()
@@ -321,6 +324,71 @@ func TestRequest_Backfill(t *testing.T) {
 	require.NotNil(t, lateFor(t, err))
 }
 
+// Of the past, too, one answer answers a few: what nothing has answered is left out
+// beyond that. What is answered is not.
+func TestRequest_BackfillIsBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	past := make([]event.Draft, eventlog.MaxOpen+9)
+	for i := range past {
+		past[i] = with(asking(id), func(d *event.Draft) { d.Awaits = nil })
+	}
+	a.append(t, past...)
+	a.append(t, answering(id, "accepted"))
+	for i := range past {
+		past[i].ID = uuid.Must(uuid.NewV7())
+	}
+	a.append(t, past...)
+	full := talk() // before it was known what a request is, one was asked and answered
+	a.append(t, with(asking(full), func(d *event.Draft) { d.Awaits = nil }))
+	a.append(t, answering(full, "accepted"))
+	for range eventlog.MaxOpen {
+		a.append(t, asking(full))
+	}
+	mirror, err := catalog.Default().Mirror()
+	require.NoError(t, err)
+	require.NoError(t, r.log.MirrorCatalogue(t.Context(), mirror, 1000))
+	for value[bool](t, r, "SELECT tailroom.backfill_requests(10)") {
+	}
+	const count = "SELECT ARRAY[count(answer_position), count(*) FILTER (WHERE open)]::integer[] FROM tailroom.requests WHERE correlation_id = $1"
+	require.Equal(t, []int{len(past), eventlog.MaxOpen}, value[[]int](t, r, count, id))
+	require.Equal(t, []int{1, eventlog.MaxOpen}, value[[]int](t, r, count, full))
+	answer := a.append(t, answering(id, "accepted"))[0].Cursor.Position
+	require.Equal(t, eventlog.MaxOpen, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE answer_position = $1", answer))
+}
+
+// A talk may have any number of answered requests: an answer is held against the newest
+// of those that await its type.
+func TestRequest_TheNewestAnswersAreRemembered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	id := talk()
+	a.append(t, asking(id))
+	first := answering(id, "accepted")
+	a.append(t, first)
+	round := func(kind string, requests int) {
+		group := make([]event.Draft, requests)
+		for i := range group {
+			group[i] = with(asking(id), func(d *event.Draft) { d.Awaits = &event.Awaited{Type: kind, When: []byte(`{"status":["other"]}`)} })
+		}
+		a.append(t, group...)
+		a.append(t, with(answering(id, "other"), func(d *event.Draft) { d.Type = kind }))
+	}
+	for range 2 {
+		round("driverUpdate", eventlog.MaxOpen)
+	}
+	_, err := a.Append(t.Context(), nil, []event.Draft{answering(id, "rejected")})
+	require.Equal(t, first.ID, lateFor(t, err).By, "those of another type are not in the way")
+	round("orderStatusUpdate", eventlog.MaxOpen-1)
+	_, err = a.Append(t.Context(), nil, []event.Draft{answering(id, "rejected")})
+	require.Equal(t, first.ID, lateFor(t, err).By)
+	round("orderStatusUpdate", 1)
+	a.append(t, answering(id, "rejected"))
+}
+
 // What is taken in is looked through before the appends wait, and what comes meanwhile
 // is not missed.
 func TestRequest_BackfillBesideAppends(t *testing.T) {
@@ -351,6 +419,42 @@ func TestRequest_BackfillBesideAppends(t *testing.T) {
 	require.NoError(t, tx.Commit(t.Context()))
 	require.NoError(t, <-more)
 	require.Equal(t, answer, r.answerTo(t, old.Cursor.Position))
+}
+
+// What answers a request is looked for among the events of its talk alone, whatever
+// PostgreSQL knows of the table.
+func TestRequest_TheFirstAnswerIsFoundByItsTalk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.running(t)
+	group := make([]event.Draft, 500)
+	for range 4 {
+		for i := range group {
+			group[i] = draft("")
+		}
+		a.append(t, group...)
+	}
+	own := uuid.Must(uuid.NewV7())
+	last := a.append(t, with(answering(own.String(), "accepted"), func(d *event.Draft) { d.ID = own }))[0].Cursor.Position
+	for _, statistics := range []string{"SELECT", "ANALYZE tailroom.events"} {
+		_, err := r.pool.Exec(t.Context(), statistics)
+		require.NoError(t, err)
+		tx, err := r.pool.Begin(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) })
+		for range 8 { // PostgreSQL may think of another plan the sixth time
+			for correlation, want := range map[string]int64{own.String(): last, group[7].CorrelationID: 0, "nobody": 0} {
+				var first int64
+				require.NoError(t, tx.QueryRow(t.Context(), `SELECT coalesce(tailroom.first_answer('c1', '/orders', $1, 'orderStatusUpdate', '{}', 1), 0)`,
+					correlation).Scan(&first))
+				require.Equal(t, want, first)
+			}
+		}
+		var read int
+		require.NoError(t, tx.QueryRow(t.Context(),
+			"SELECT sum(seq_tup_read + idx_tup_fetch)::integer FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'").Scan(&read))
+		require.Less(t, read, 50, statistics)
+	}
 }
 
 // A story reads no more of an event's many consequences than it shows, and nothing of

@@ -59,7 +59,7 @@ func (l *Limits) Listen(listener *net.TCPListener, most int, proxy func(netip.Ad
 	}
 	f := promauto.With(l.config.Metrics)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tailroom_open_connections", Help: "Network connections of clients that are open, whatever they do.",
+		Name: "tailroom_open_connections", Help: "Network connections that are open, of clients and to other instances, whatever they do.",
 	}, func() float64 { return float64(counted.open.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tailroom_open_connections_limit", Help: "How many there may be.",

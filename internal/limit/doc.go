@@ -13,4 +13,5 @@
 //	seats.go        Seat: sessions by company and by address
 //	connections.go  Listener: the open connections; slow headers
 //	peers.go        whose they are, and who goes first
+//	outgoing.go     those to other instances
 package limit

@@ -8,7 +8,7 @@ import (
 )
 
 // requestsTaken is how many requests are taken in at once: appends wait meanwhile.
-const requestsTaken = 200
+const requestsTaken = 50
 
 // takeRequests takes in the events that have become requests because their type has
 // got a reply.

@@ -71,6 +71,9 @@ func (a *Asked) Published(ctx context.Context) (event.Receipt, error) {
 		if ctx.Err() != nil {
 			a.desk.waits.metrics.ended(endGone, time.Since(a.since))
 		}
+		if p, ok := errors.AsType[*problem.Error](err); ok && p.Code == problem.Unavailable { // it may be published
+			err = a.question.WithIDs(p)
+		}
 		return event.Receipt{}, err
 	}
 	a.receipt = receipts[0]

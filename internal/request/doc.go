@@ -12,7 +12,8 @@
 // the instance drains. The request stays open in any case: who asks again with its
 // id, here or elsewhere, waits on.
 //
-// What waits is bounded: maxWaits for the instance, a quarter of that for a company.
+// What waits is bounded: maxWaits for the instance, a quarter of that for a company,
+// maxTalkWaits for a correlation id; and so are the bytes that are kept for them.
 //
 //	desk.go   Desk: asks, for every transport
 //	waits.go  Waits: who waits, and follows the log

@@ -22,9 +22,14 @@ const (
 	// many of one company.
 	maxWaits       = 20_000
 	maxTenantWaits = maxWaits / 4
-	// maxSeen is how many events of a correlation id are kept for who waits. The
-	// answer is hardly ever behind more; then it is read from the log.
+	// maxTalkWaits is how many may wait at one correlation id: each of its events wakes
+	// them all.
+	maxTalkWaits = 256
+	// maxSeen is how many events of a correlation id are kept for who waits, and maxKept
+	// how many bytes for all of them. The answer is hardly ever behind more; then it is
+	// read from the log.
 	maxSeen = 8
+	maxKept = 16 << 20
 	// pollPeriod is how long silence is trusted.
 	pollPeriod = time.Second
 	// retryPause is between two tries while the log is away.
@@ -68,6 +73,7 @@ type Waits struct {
 	leaving bool
 	talks   map[key]map[*wait]struct{}
 	tenants map[string]int
+	kept    int                // bytes, of what the waits have seen
 	due     map[*wait]struct{} // to ask the table about
 }
 
@@ -82,16 +88,16 @@ func NewWaits(log Log, reg prometheus.Registerer) *Waits {
 
 // begin lets somebody wait. The error is of code overloaded or draining.
 func (w *Waits) begin(q publish.Question) (*wait, error) {
+	n := &wait{key: key{q.Tenant, q.Namespace, q.CorrelationID}, id: q.ID, result: make(chan *outcome, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.leaving:
 		return nil, draining()
-	case w.count.Load() >= maxWaits || w.tenants[q.Tenant] >= maxTenantWaits:
+	case w.count.Load() >= maxWaits || w.tenants[q.Tenant] >= maxTenantWaits || len(w.talks[n.key]) >= maxTalkWaits:
 		return nil, problem.New(problem.Overloaded, "too many requests wait for their answer; nothing of this one was published").
 			RetryAfter(time.Second)
 	}
-	n := &wait{key: key{q.Tenant, q.Namespace, q.CorrelationID}, id: q.ID, result: make(chan *outcome, 1)}
 	if w.talks[n.key] == nil {
 		w.talks[n.key] = map[*wait]struct{}{}
 	}
@@ -126,6 +132,7 @@ func (w *Waits) end(n *wait) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.due, n)
+	w.drop(n, func(*event.Entry) bool { return true })
 	delete(w.talks[n.key], n)
 	if len(w.talks[n.key]) == 0 {
 		delete(w.talks, n.key)
@@ -148,8 +155,9 @@ func (w *Waits) Seen(entries []*event.Entry) {
 			w.forget(position)
 		}
 		for n := range w.talks[key{e.Tenant, e.Namespace, e.CorrelationID}] {
-			if len(n.seen) < maxSeen {
+			if len(n.seen) < maxSeen && w.kept+e.Size() <= maxKept {
 				n.seen = append(n.seen, e)
+				w.kept += e.Size()
 			}
 			switch {
 			case e.ID == n.id: // the request itself
@@ -167,9 +175,20 @@ func (w *Waits) Seen(entries []*event.Entry) {
 func (w *Waits) forget(position int64) {
 	for _, list := range w.talks {
 		for n := range list {
-			n.seen = slices.DeleteFunc(n.seen, func(e *event.Entry) bool { return e.Cursor.Position == position })
+			w.drop(n, func(e *event.Entry) bool { return e.Cursor.Position == position })
 		}
 	}
+}
+
+// drop drops some of what was kept for n. The caller holds w.mu.
+func (w *Waits) drop(n *wait, which func(*event.Entry) bool) {
+	n.seen = slices.DeleteFunc(n.seen, func(e *event.Entry) bool {
+		if !which(e) {
+			return false
+		}
+		w.kept -= e.Size()
+		return true
+	})
 }
 
 // Drain ends all waits, and lets no others begin. The requests stay open.
@@ -184,21 +203,21 @@ func (w *Waits) Drain() {
 
 // Run follows the log until ctx ends.
 func (w *Waits) Run(ctx context.Context) error {
-	timer := time.NewTimer(pollPeriod)
-	defer timer.Stop()
+	poll := time.NewTimer(pollPeriod)
+	defer poll.Stop()
 	away := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.wake:
-		case <-timer.C:
+		case <-w.wake: // which puts no poll off
+		case <-poll.C:
 			w.lookAtAll()
+			poll.Reset(pollPeriod)
 		}
 		err := w.ask(ctx)
-		pause := pollPeriod
 		if err != nil {
-			pause = retryPause
+			poll.Reset(retryPause)
 		}
 		if ctx.Err() == nil && (err != nil) != away {
 			if away = err != nil; away {
@@ -207,7 +226,6 @@ func (w *Waits) Run(ctx context.Context) error {
 				slog.InfoContext(ctx, "answers can be read again", "component", "request")
 			}
 		}
-		timer.Reset(pause)
 	}
 }
 

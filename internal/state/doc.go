@@ -21,7 +21,8 @@
 //	fold.go        an event onto a state; what is too large
 //	heard.go       who could read all of its events
 //	log.go         where the states stand; what a stream was at a position
-//	step.go        a stretch of the log onto a generation; redactions
+//	step.go        a stretch of the log onto a generation
+//	renew.go       redactions
 //	write.go       states as SQL takes them
 //	projection.go  Projection: the lead, the loop
 //	rebuild.go     Rebuild: another generation, and the switch

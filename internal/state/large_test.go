@@ -37,7 +37,7 @@ func (r *rig) watch(t testing.TB, table string) {
 	t.Helper()
 	r.exec(t, `CREATE TABLE public.writes (rows bigint, size bigint);
 		CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-		$$BEGIN INSERT INTO public.writes SELECT count(*), sum(size) FROM written; RETURN NULL; END$$;
+		$$BEGIN INSERT INTO public.writes SELECT count(*), sum(octet_length(state::text)) FROM written; RETURN NULL; END$$;
 		CREATE TRIGGER noted AFTER INSERT ON tailroom.`+table+` REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION public.note();
 		CREATE TRIGGER noted_too AFTER UPDATE ON tailroom.`+table+` REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION public.note()`)
 }
@@ -71,6 +71,51 @@ func TestProjection_LargeStates(t *testing.T) {
 	l.retain(t, last.Position)
 	require.EqualValues(t, 400, value[int64](t, l.rig, "SELECT floor FROM tailroom.log"))
 	require.LessOrEqual(t, value[int64](t, l.rig, "SELECT max(size) FROM public.writes"), int64(17<<20))
+}
+
+// What compresses well is as large in memory as anything else.
+func TestProjection_CompressedData(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1000)
+	for i := range 60 {
+		r.append(t, draft("c1", fmt.Sprintf("order:%d", i), "newOrder", fmt.Sprintf(`{"large":%q}`, strings.Repeat("x", 200_000))))
+	}
+	r.watch(t, "states")
+	r.project(t)
+	r.await(t, r.tip(t))
+	require.LessOrEqual(t, value[int64](t, r, "SELECT max(size) FROM public.writes"), int64(5<<20))
+}
+
+// However many streams redactions are about, and however long they are, they are
+// folded anew in small pieces.
+func TestProjection_RedactionsOfLargeStates(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 100_000)
+	p := r.project(t)
+	r.large(t, 40)
+	first := r.append(t, draft("c1", "order:long", "newOrder", fmt.Sprintf(`{"large":%q}`, strings.Repeat("x", 60_000))))
+	for range 4 {
+		var drafts []event.Draft
+		for i := range 1000 {
+			drafts = append(drafts, draft("c1", "order:long", "orderStatusUpdate", fmt.Sprintf(`{"n":%d}`, i)))
+		}
+		r.append(t, drafts...)
+	}
+	r.await(t, r.tip(t))
+	p.stop()
+	r.exec(t, `SELECT tailroom.redact(p, 'request 17', 'officer:1', '{"left":1}') FROM generate_series(1, $1) p`, first.Position-1)
+	r.exec(t, fmt.Sprintf(`SELECT tailroom.redact($1, 'request 17', 'officer:1', '{"large":%q}')`, strings.Repeat("y", 60_000)), first.Position)
+	r.exec(t, `SELECT tailroom.redact($1, 'request 17', 'officer:1', '{"n":-1}')`, first.Position+3000)
+	r.watch(t, "states")
+	r.exec(t, "CREATE TRIGGER noted AFTER INSERT ON tailroom.state_keyframes REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION public.note()")
+	r.project(t)
+	last := r.tip(t)
+	r.await(t, last)
+	require.LessOrEqual(t, value[int64](t, r, "SELECT max(size) FROM public.writes"), int64(3<<20))
+	states, _ := r.all(t, event.StateQuery{Tenant: "c1"})
+	requireSame(t, folded(t, r.entries(t, last.Position)), states)
+	require.EqualValues(t, 4001/64, value[int](t, r, "SELECT count(*) FROM tailroom.state_keyframes"))
+	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.state_keyframes WHERE state::text LIKE '%xxx%'"))
 }
 
 // What fails is tried again with less, so that one step that is too much does not

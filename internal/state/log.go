@@ -10,8 +10,8 @@ import (
 	"github.com/tailroom/tailroom/internal/event"
 )
 
-// refoldBytes bounds the data, as stored, of the events that are read at once to
-// fold streams anew, unless a single one is larger.
+// refoldBytes bounds the data of the events that are read at once to fold streams
+// anew, unless a single one is larger.
 const refoldBytes = 2 << 20
 
 // head is where the live generation of states stands, and the log it is of, in one
@@ -111,7 +111,7 @@ const noVersion = math.MaxInt64
 // there is one, sees each state with each event. All must be read in one snapshot,
 // or nothing may be dropped meanwhile.
 func (closes Closes) past(
-	ctx context.Context, conn db.DBTX, generation, upto int64, list []event.StateKey, befores []int64, visit func(*event.State),
+	ctx context.Context, conn db.DBTX, generation, upto int64, list []event.StateKey, befores []int64, visit func(*event.State) error,
 ) ([]event.State, error) {
 	states := make([]event.State, len(list))
 	for i, key := range list {
@@ -149,8 +149,11 @@ func (closes Closes) past(
 				name: e.Type, version: e.Version, position: e.Position, recordedAt: e.RecordedAt, rooms: e.Rooms,
 				data: event.Compact(e.Data),
 			})
-			if visit != nil {
-				visit(s)
+			if visit == nil {
+				continue
+			}
+			if err := visit(s); err != nil {
+				return nil, err
 			}
 		}
 	}

@@ -20,8 +20,8 @@ const (
 	// silence is how long PostgreSQL lets a leader be silent. One that is stopped or
 	// cut off keeps its connection otherwise, and the lead with it.
 	silence = 5 * time.Second
-	// statementTimeout bounds one statement, and answerTimeout how long a step's
-	// answers may take before the line counts as dead.
+	// statementTimeout bounds one statement, and answerTimeout how long the answers of
+	// either half of a step may take before the line counts as dead.
 	statementTimeout = 30 * time.Second
 	answerTimeout    = time.Minute
 	connectTimeout   = 5 * time.Second
@@ -200,7 +200,7 @@ func (p *Projection) tidy(ctx context.Context, conn *pgx.Conn) error {
 func (p *Projection) lead(ctx context.Context, conn *pgx.Conn) error {
 	said, measured := "", time.Time{}
 	for {
-		folded, err := p.pass(ctx, conn)
+		folded, more, err := p.pass(ctx, conn)
 		if err == nil && time.Since(measured) >= candidacyPeriod {
 			measured = time.Now()
 			err = p.tidy(ctx, conn)
@@ -218,10 +218,11 @@ func (p *Projection) lead(ctx context.Context, conn *pgx.Conn) error {
 			}
 			pause(ctx, retryPause)
 			continue
-		case folded == 0:
-			p.rest(ctx)
-		case folded < stepEvents:
+		case more:
+		case folded:
 			pause(ctx, gather)
+		default:
+			p.rest(ctx)
 		}
 		said = ""
 	}
@@ -238,28 +239,26 @@ func (p *Projection) rest(ctx context.Context) {
 }
 
 // pass folds one step, or makes the live generation anew when it is not of the log
-// as it is. It returns how many events were folded.
-func (p *Projection) pass(ctx context.Context, conn *pgx.Conn) (int, error) {
+// as it is. It reports whether events were folded, and whether there are more.
+func (p *Projection) pass(ctx context.Context, conn *pgx.Conn) (folded, more bool, err error) {
 	h, err := readHead(ctx, conn)
 	if err != nil {
-		return 0, err
+		return false, false, err
 	}
 	if !h.usable() {
-		return 0, p.restart(ctx, conn, &h)
+		return false, true, p.restart(ctx, conn, &h)
 	}
-	stepCtx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	_, folded, err := p.Closes.step(stepCtx, conn, h.generation, h.checkpoint, p.portion)
+	to, events, err := p.Closes.step(ctx, conn, h.generation, h.checkpoint, p.portion)
 	switch {
 	case errors.Is(err, errFenced), errors.Is(err, errFloor): // look again
-		return stepEvents, nil
+		return false, true, nil
 	case err != nil: // it may have been too much
 		p.portion = max(p.portion/4, 1)
-		return 0, err
+		return false, false, err
 	}
 	p.portion = min(2*p.portion, stepEvents)
-	p.metrics.folded.Add(float64(folded))
-	return folded, nil
+	p.metrics.folded.Add(float64(events))
+	return events > 0, events > 0 && to.Position < h.tip.Position, nil
 }
 
 // restart makes a new generation, because the live one is of a past that the log

@@ -246,9 +246,14 @@ func (m model) fold(t require.TestingT, e *event.Entry) {
 // entries is the log up to a position.
 func (r *rig) entries(t testing.TB, upto int64) []*event.Entry {
 	t.Helper()
-	list, err := r.log.Tail(t.Context(), 0, 1_000_000)
-	require.NoError(t, err)
-	return slices.DeleteFunc(list, func(e *event.Entry) bool { return e.Cursor.Position > upto })
+	var all []*event.Entry
+	for after := int64(0); ; after = all[len(all)-1].Cursor.Position {
+		page, err := r.log.Tail(t.Context(), after, 1_000_000)
+		require.NoError(t, err)
+		if all = append(all, page...); len(page) == 0 || after >= upto {
+			return slices.DeleteFunc(all, func(e *event.Entry) bool { return e.Cursor.Position > upto })
+		}
+	}
 }
 
 // folded is the model of some events.

@@ -140,10 +140,17 @@ func (closes Closes) onto(s *stretch, states []event.State, keyframe func(*event
 // most, and returns the new checkpoint and how many events that were. None is none:
 // nothing has changed.
 func (closes Closes) step(ctx context.Context, conn *pgx.Conn, generation int64, from event.Cursor, events int) (event.Cursor, int, error) {
-	s, err := readStretch(ctx, conn, generation, from.Position, whole, events)
+	readCtx, cancel := context.WithTimeout(ctx, answerTimeout)
+	s, err := readStretch(readCtx, conn, generation, from.Position, whole, events)
+	cancel()
 	if err != nil || s.events == 0 {
 		return from, 0, err
 	}
+	if err := closes.renew(ctx, conn, generation, from, s.redacted); err != nil {
+		return from, 0, fmt.Errorf("folding streams anew of which events were redacted: %w", err)
+	}
+	ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	c := change{from: from, to: s.to, states: make([]event.State, len(s.keys))}
 	for i, key := range s.keys {
 		c.states[i].StateKey = key
@@ -159,46 +166,10 @@ func (closes Closes) step(ctx context.Context, conn *pgx.Conn, generation int64,
 		c.states[r.Number] = stored(r).state(s.keys[r.Number])
 	}
 	closes.onto(&s, c.states, func(s *event.State) { c.keyframes = append(c.keyframes, *s) })
-	if len(s.redacted) > 0 {
-		if err := closes.renew(ctx, conn, generation, &c, s.redacted); err != nil {
-			return from, 0, err
-		}
-	}
 	if err := c.write(ctx, conn, generation); err != nil {
 		return from, 0, err
 	}
 	return s.to, s.events, nil
-}
-
-// renew folds the streams anew that redactions are about: the log holds what is
-// left of their events already, and the states are to forget the rest as well.
-func (closes Closes) renew(ctx context.Context, conn *pgx.Conn, generation int64, c *change, redacted []int64) error {
-	return snapshot(ctx, conn, func(tx pgx.Tx) error {
-		for _, position := range redacted {
-			found, err := db.New().StateStreamAt(ctx, tx, position)
-			if err != nil {
-				return fmt.Errorf("looking for a redacted event: %w", err)
-			}
-			for _, e := range found { // one, or none where it has no stream or is gone
-				key := event.StateKey{Tenant: e.Tenant, Namespace: e.Namespace, Stream: e.Stream}
-				if i := slices.Index(c.forgotten, key); i >= 0 {
-					c.since[i] = min(c.since[i], e.Version)
-					continue
-				}
-				c.forgotten, c.since = append(c.forgotten, key), append(c.since, e.Version)
-			}
-		}
-		c.forget(c.forgotten)
-		fresh, err := closes.past(ctx, tx, generation, c.to.Position, c.forgotten, c.since, func(s *event.State) {
-			if isKeyframe(s) {
-				c.keyframes = append(c.keyframes, *s)
-			}
-		})
-		if err == nil {
-			c.states = append(c.states, begun(fresh)...)
-		}
-		return err
-	})
 }
 
 // begun leaves out the states of streams that have not begun.

@@ -19,13 +19,6 @@ type change struct {
 	since     []int64          // from this version on
 }
 
-// forget takes from the change what it would write of some streams.
-func (c *change) forget(list []event.StateKey) {
-	meant := func(s event.State) bool { return slices.Contains(list, s.StateKey) }
-	c.states = slices.DeleteFunc(c.states, meant)
-	c.keyframes = slices.DeleteFunc(c.keyframes, meant)
-}
-
 // write commits the change. The error is errFenced when the generation is not at
 // c.from any more.
 func (c *change) write(ctx context.Context, conn db.DBTX, generation int64) error {

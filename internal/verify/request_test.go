@@ -19,6 +19,7 @@ func newTalks(t *testing.T) *rig {
 	r := newRig(t, partitionSize)
 	r.exec(t, `SELECT tailroom.mirror_catalogue('[{"namespace":"/orders","type":"newOrder","schema_version":1,"description":"","publish":[],"rooms":[],
 		"schema":{},"reply":{"type":"done","when":{"status":["yes","no"]},"timeoutMs":1000}}]', 262144)`)
+	r.exec(t, "SELECT tailroom.backfill_requests(1)")
 	part := func(correlation, kind, data string, asks bool) event.Draft {
 		d := draft("c1", "")
 		d.CorrelationID, d.Type, d.Data = correlation, kind, []byte(data)
@@ -50,6 +51,7 @@ func TestRequests_WhatIsPlantedIsFound(t *testing.T) {
 		"SELECT 1": {},
 		"DELETE FROM tailroom.requests WHERE position = 6":                                                                                    {verify.RequestMissing: 1},
 		"DELETE FROM tailroom.requests":                                                                                                       {verify.RequestMissing: 3},
+		"DELETE FROM tailroom.requests; UPDATE tailroom.log SET requests_from = 2":                                                            {verify.RequestMissing: 2}, // the rest is under way
 		"UPDATE tailroom.requests SET position = 7 WHERE position = 6":                                                                        {verify.RequestMissing: 1, verify.RequestWithoutEvent: 1},
 		"UPDATE tailroom.requests SET rooms = '{branch:b2}' WHERE position = 6":                                                               {verify.RequestWithoutEvent: 1},
 		"UPDATE tailroom.requests SET answer_position = NULL, answer_id = NULL, answered_at = NULL":                                           {verify.AnswerMissing: 1},
@@ -85,4 +87,20 @@ func TestRequests_WhatIsPlantedIsFound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the maintenance leaves out, because too many of its talk are open, is no fault.
+func TestRequests_WhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	r := newTalks(t)
+	for range 17 {
+		d := draft("c1", "")
+		d.CorrelationID, d.Type, d.ReplyBy = "crowd", "newOrder", time.Now()
+		r.append(t, d)
+	}
+	require.Len(t, r.verify(t).Faults, 1)
+	r.exec(t, "UPDATE tailroom.log SET requests_from = 0")
+	require.False(t, value[bool](t, r, "SELECT tailroom.backfill_requests(100)"))
+	require.Equal(t, 16, value[int](t, r, "SELECT count(*) FROM tailroom.requests WHERE correlation_id = 'crowd'"))
+	require.Empty(t, r.verify(t).Faults)
 }

@@ -33,11 +33,8 @@ async function screen(t, options) {
   t.after(() => client.close())
   const streams = new Map()
   const inbox = new Inbox()
-  let fresh = true
-  client.onReset(() => { fresh = true })
-  client.onSnapshot(({ states, more }) => {
-    if (fresh) streams.clear()
-    fresh = !more
+  client.onSnapshot(({ states, first }) => {
+    if (first) streams.clear()
     for (const { stream, version, state } of states) streams.set(stream, { version, state })
   })
   client.onAny(({ stream, version, data }) => {

@@ -165,6 +165,21 @@ for (const transport of ['websocket', 'sse']) {
   })
 }
 
+test('a message that is too large fails, and the client goes on', { timeout: 60_000 }, async (t) => {
+  const narrow = await open(t, startInstance, postgres.dsn, 'narrow', { TAILROOM_MAX_MESSAGE_BYTES: '64KiB', TAILROOM_MAX_EVENT_BYTES: '32KiB' })
+  const { client, inbox } = await follow(t, { url: narrow.url, transport: 'websocket' })
+  const waiting = phase(client, 'waiting')
+  const [large, small] = [client.publish(Array.from({ length: 1_000 }, order)), client.publish(order())]
+  await assert.rejects(large, (error) => {
+    assert.deepEqual([error.code, error.details.limit], ['too_large', 65_536])
+    return true
+  })
+  assert.equal((await waiting).error.code, 'too_large')
+  const { id } = await small
+  await inbox.until(1)
+  assert.equal(JSON.parse(inbox.received[0]).id, id)
+})
+
 test('a proxy that refuses the upgrade: server-sent events, and publishing over HTTP', { timeout: 60_000 }, async (t) => {
   const proxy = await open(t, startProxy, one.url)
   const { client, inbox } = await follow(t, { url: proxy.url })
@@ -205,7 +220,14 @@ test('an application that is slow loses nothing, and what waits is bounded', { t
   const { cursor } = (await service.publishAll(one.url, [order()]))[0]
   await service.publishAll(one.url, Array.from({ length: 9_000 }, order))
   const expected = (await branch.history(one.url)).length
-  const client = connect({ url: one.url, token, subscribe: ['/orders'], WebSocket, from: cursor })
+  const said = []
+  class Recorded extends WebSocket {
+    send(text) {
+      said.push(JSON.parse(text))
+      super.send(text)
+    }
+  }
+  const client = connect({ url: one.url, token, subscribe: ['/orders'], WebSocket: Recorded, from: cursor })
   t.after(() => client.close())
   const phases = new Set()
   client.onState(({ phase }) => { phases.add(phase) })
@@ -220,6 +242,7 @@ test('an application that is slow loses nothing, and what waits is bounded', { t
   })
   await inbox.until(9_000)
   assert.ok(phases.has('holding'))
+  assert.deepEqual(said.find(({ type }) => type === 'unsubscribe').unsubscribe, [{ namespace: '/orders' }])
   assert.equal(new Set(inbox.received).size, 9_000)
   assert.ok(inbox.received.every((position, i) => i === 0 || position > inbox.received[i - 1]))
   assert.ok(expected > 0)

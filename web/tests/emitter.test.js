@@ -130,6 +130,24 @@ test('a company that may publish little: slower, and in order', { timeout: 60_00
   assert.deepEqual(events.map(({ data }) => data.orderId), Array.from({ length: 60 }, (_, n) => `o-${n}`))
 })
 
+test('companies do not wait for each other', { timeout: 60_000 }, async (t) => {
+  const narrow = await startInstance(postgres.dsn, 'crowded', { TAILROOM_PUBLISH_RATE_PER_COMPANY: '20' })
+  t.after(() => narrow.stop())
+  const proxy = await startProxy(narrow.url)
+  t.after(() => proxy.stop())
+  const orders = new Emitter({ url: proxy.url, token: mint({ companyId: '*', userRole: 'service' }) }).of('/orders')
+  const emit = (companyId, count) => Promise.all(Array.from({ length: count }, (_, n) => orders.emit('newOrder', order(`${companyId}-${n}`), { companyId })))
+  await emit('c1', 20) // which is all that it may at once
+  let done = false
+  const much = emit('c1', 40).then(() => { done = true })
+  const asked = proxy.seen.requests.length
+  const mixed = Array.from({ length: 10 }, (_, n) => [emit('c2', 1), emit('c3', 1)]).flat()
+  await Promise.all(mixed)
+  assert.ok(!done)
+  assert.ok(proxy.seen.requests.length - asked <= 6, 'a group for each company')
+  await much
+})
+
 test('a server that stays away: it gives up in time, with the reason', { timeout: 60_000 }, async () => {
   const io = new Emitter({ url: 'http://127.0.0.1:9', token, retryForMs: 300 })
   await assert.rejects(io.of('/orders').emit('newOrder', order('never')), { code: 'network' })

@@ -49,12 +49,12 @@ func (k *talk) Message(m Message) error {
 		return nil
 	}
 	k.said <- "message " + text
-	switch {
-	case text == "fail":
+	switch text {
+	case "fail":
 		return errors.New("no such message")
-	case text == "overload":
+	case "overload":
 		return session.Overloaded
-	case text == "hold":
+	case "hold":
 		<-k.held
 		return nil
 	}
@@ -87,7 +87,7 @@ func serve(t testing.TB, change ...func(*Config)) *server {
 		Owner: uuid.New(),
 		Admit: func(*http.Request) (limit.Seat, error) { return nil, nil },
 		Accept: func(c *Conn) Handler {
-			k := &talk{conn: c, said: make(chan string, 100_000), held: make(chan struct{})}
+			k := &talk{conn: c, said: make(chan string, 5000), held: make(chan struct{})}
 			s.talks <- k
 			return k
 		},
@@ -242,7 +242,6 @@ type clientSocket struct{ *websocket.Conn }
 
 func dial(t testing.TB, url string) clientSocket {
 	t.Helper()
-	//nolint:bodyclose // a WebSocket's answer has none
 	c, _, err := websocket.Dial(t.Context(), strings.Replace(url, "http", "ws", 1), nil)
 	require.NoError(t, err)
 	c.SetReadLimit(-1)

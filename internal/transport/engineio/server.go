@@ -89,7 +89,9 @@ type Server struct {
 
 // New returns a Server. Close it.
 func New(c Config) *Server {
-	s := &Server{Config: c, metrics: newMetrics(c.Metrics), conns: map[string]*Conn{}, sockets: map[*socket]struct{}{}, known: make(chan struct{})}
+	s := &Server{
+		Config: c, metrics: newMetrics(c.Metrics), conns: map[string]*Conn{}, sockets: map[*socket]struct{}{}, known: make(chan struct{}),
+	}
 	s.handler = c.Origins.Guard(http.HandlerFunc(s.route), http.HandlerFunc(s.refuseOrigin))
 	return s
 }

@@ -151,6 +151,7 @@ func TestUpgrade_UnderLoad(t *testing.T) {
 }
 
 func (c *client) upgradesUnderLoad(t *testing.T, messages int) {
+	t.Helper()
 	var got []string
 	take := func(r response) {
 		for text := range strings.SplitSeq(r.body, "\x1e") {

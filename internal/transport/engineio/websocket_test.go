@@ -167,8 +167,8 @@ func TestSend_EndBy(t *testing.T) {
 	sent := make(chan error, 1)
 	go func() { sent <- c.conn.Send([]byte("x")) }()
 	select {
-	case <-sent:
-		require.FailNow(t, "it was slow")
+	case err := <-sent:
+		require.FailNow(t, "it did not wait", "%v", err)
 	case <-time.After(3 * timeout):
 	}
 	since := time.Now()
@@ -238,7 +238,9 @@ func TestFlood(t *testing.T) {
 			c, k := s.socket(t)
 			closes := make(chan error, 1)
 			go func() { closes <- c.closes(t) }()
-			for flood(c) == nil {
+			var err error
+			for err == nil {
+				err = flood(c)
 			}
 			require.EqualValues(t, 1013, websocket.CloseStatus(<-closes))
 			k.hears(t, "closed forced server close")

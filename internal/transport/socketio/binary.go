@@ -49,7 +49,8 @@ func (a *assembly) whole() (packet, error) {
 		return p, err
 	}
 	p.payload, p.attachments = appendJSON(nil, v), 0
-	return p, p.check()
+	err = p.check()
+	return p, err
 }
 
 // fill puts the attachments into v. Each has one place: many of a large one would

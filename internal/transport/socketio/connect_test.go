@@ -13,6 +13,8 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/apptest/sioclient"
+	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/pgtest/pgproxy"
 )
 
 // both runs a test over both transports.
@@ -113,7 +115,7 @@ func TestConnect_Namespaces(t *testing.T) {
 		c.Join(t, "/orders", sioclient.Token(token))
 		i.Publish(t, apptest.Token(t, access.Service, "c1"), fmt.Sprintf(order, 2))
 		data, _ := c.Until(t, "/orders", "newOrder")
-		require.Contains(t, string(data), `"orderId": "2"`)
+		require.Contains(t, string(data), `"orderId":"2"`)
 	})
 }
 
@@ -246,12 +248,11 @@ func TestConnect_TryAgain(t *testing.T) {
 	third.Join(t, "/orders", sioclient.Token(token))
 }
 
-// A token that is revoked ends its namespace, for good, and no other.
-func TestConnect_Revoked(t *testing.T) {
+// Whom an operator disconnects is sent out of the namespace, for good, and out of no other.
+func TestConnect_Disconnected(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1)[0]
-	both(t, func(t *testing.T, transport string) {
-		t.Helper()
+	for _, transport := range []string{sioclient.WebSocket, sioclient.Polling} { // one after the other: the order is for a subject
 		mine := apptest.Token(t, access.Web, "c1", transport)
 		c := sioclient.Dial(t, i, transport)
 		c.Join(t, "/orders", sioclient.Token(apptest.Token(t, access.DesktopApp, "c1", "b1")))
@@ -273,7 +274,7 @@ func TestConnect_Revoked(t *testing.T) {
 		c.Send(t, "1/orders,")
 		messages, _ := heard(t, c, alert(t, i, "branch:"+transport, "1"))
 		require.Equal(t, []string{"1"}, messages)
-	})
+	}
 }
 
 // With SOCKETIO_TOKEN_EXPIRY=keep a session outlives its token, also to publish, until it is
@@ -301,4 +302,49 @@ func TestConnect_KeptExpired(t *testing.T) {
 			left++
 		}
 	}
+}
+
+// While the log is away nobody is refused for good.
+func TestConnect_LogAway(t *testing.T) {
+	t.Parallel()
+	proxy := pgproxy.Start(t, pgtest.Database(t))
+	i := apptest.Start(t, proxy.DSN())
+	token := apptest.Token(t, access.Web, "c1", "b1")
+	c := sioclient.Dial(t, i, sioclient.WebSocket)
+	proxy.Refuse(true)
+	c.Send(t, `0/orders,{"token":"`+token+`"}`)
+	p, err := c.Next(t)
+	require.Error(t, err, p.Raw)
+	code, reason := sioclient.Why(t, err)
+	require.Equal(t, "1013 overloaded", fmt.Sprint(code, " ", reason))
+	proxy.Refuse(false)
+	require.Eventually(t, func() bool {
+		c := sioclient.Dial(t, i, sioclient.WebSocket)
+		defer c.Close()
+		c.Send(t, `0/orders,{"token":"`+token+`"}`)
+		p, err := c.Next(t)
+		return err == nil && p.Kind == sioclient.Connect
+	}, apptest.Patience, 50*time.Millisecond)
+}
+
+// Who sends too fast is told, and cut off when he does not listen.
+func TestConn_TooFast(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_FRAME_RATE_PER_CONNECTION=2")[0]
+	c := sioclient.Dial(t, i, sioclient.WebSocket)
+	c.Join(t, "/orders", sioclient.Token(apptest.Token(t, access.Web, "c1", "b1")))
+	for range 4 {
+		c.Send(t, `2/orders,1["join","branch:b1"]`)
+	}
+	for refused := false; !refused; {
+		answer := string(c.Acked(t, "/orders", "1"))
+		refused = strings.Contains(answer, `"code":"rate_limited"`) && strings.Contains(answer, `"retryAfterMs":`)
+	}
+	for range 2000 { // it never reads
+		if c.TrySend(t, `3/orders,1[]`) != nil {
+			break
+		}
+	}
+	_, reason := c.Ended(t)
+	require.Equal(t, "overloaded", reason)
 }

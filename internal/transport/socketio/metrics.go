@@ -57,7 +57,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	m.emitsRefused = f.NewCounter(prometheus.CounterOpts{
-		Name: "tailroom_socketio_emits_refused_total", Help: "Events that Socket.IO clients emitted and that were not published, or whose request nobody answered.",
+		Name: "tailroom_socketio_emits_refused_total",
+		Help: "Events that Socket.IO clients emitted and that were not published, or whose request nobody answered.",
 	})
 	for _, o := range [...]outcome{started, recovered, resumed, reset} {
 		m.connects.WithLabelValues(string(o))

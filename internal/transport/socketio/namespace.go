@@ -82,8 +82,9 @@ func (c *conn) refuse(namespace string, err error) error {
 		return session.Draining
 	case problem.Unavailable, problem.Overloaded, problem.RateLimited:
 		return session.Overloaded
+	default:
+		return c.refusal(namespace, map[string]any{"message": refused.Detail, "data": fields(refused)})
 	}
-	return c.refusal(namespace, map[string]any{"message": refused.Detail, "data": fields(refused)})
 }
 
 func (c *conn) refusal(namespace string, body map[string]any) error {
@@ -193,9 +194,10 @@ func (c *conn) welcome(s *socket, o owner, begin session.Beginning, from start) 
 		}
 	}
 	c.server.metrics.connects.WithLabelValues(string(outcome)).Inc()
-	slog.InfoContext(c.ctx, "session begins", "component", "socketio", "session", s.sid, "remote", c.engine.Remote().String(),
-		"engine", c.engine.Transport(), "namespace", s.namespace, "subject", o.grant.Subject, "company", o.grant.Tenant, "role", o.grant.Role,
-		"consumer", s.consumer, "recovery", outcome, "cursor", begin.Cursor.String())
+	slog.InfoContext(c.ctx, "session begins", "component", "socketio", "session", s.session.ID(),
+		"remote", c.engine.Remote().String(), "engine", c.engine.Transport(), "namespace", s.namespace,
+		"subject", o.grant.Subject, "company", o.grant.Tenant, "role", o.grant.Role, "consumer", s.consumer,
+		"recovery", outcome, "cursor", begin.Cursor.String())
 	c.join(s)
 	err := c.engine.Send(appendJSON(appendHeader(nil, kindConnect, s.namespace, ""), map[string]any{"sid": s.sid, "pid": pid}))
 	if err != nil {

@@ -84,10 +84,10 @@ func parsePacket(text []byte) (p packet, err error) {
 	if rest = rest[len(digits):]; len(rest) > 0 {
 		p.payload = rest
 	}
-	if p.id, err = idOf(digits); err != nil {
-		return p, err
+	if p.id, err = idOf(digits); err == nil {
+		err = p.check()
 	}
-	return p, p.check()
+	return p, err
 }
 
 // digitsOf are the digits that b begins with.

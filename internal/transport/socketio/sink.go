@@ -102,7 +102,8 @@ func (s *socket) appendFrame(p *packets, f *session.Frame) {
 		p.news(s.namespace, eventDegraded, map[string]any{"reason": f.Text})
 	case session.Expiring:
 		p.news(s.namespace, eventException, exception("token_expiring",
-			"the token expires: be ready to connect again with another, which auth as a function gives", map[string]any{"expiresAt": f.Expires.UTC()}))
+			"the token expires: be ready to connect again with another, which auth as a function gives",
+			map[string]any{"expiresAt": f.Expires.UTC()}))
 	case session.GoAway:
 		p.news(s.namespace, eventGoAway, map[string]any{"reason": f.Text, "delayMs": f.Delay.Milliseconds(), "cursor": f.Cursor})
 	case session.Snapshot:

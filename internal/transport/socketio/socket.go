@@ -55,7 +55,7 @@ func newSocket(c *conn, namespace string) *socket {
 // run runs the session, and ends the connection or leaves the namespace when it has ended.
 func (s *socket) run() {
 	reason := s.conn.server.Sessions.Run(s.ctx, Transport, s.session)
-	slog.InfoContext(s.ctx, "session ended", "component", "socketio", "session", s.sid, "namespace", s.namespace,
+	slog.InfoContext(s.ctx, "session ended", "component", "socketio", "session", s.session.ID(), "namespace", s.namespace,
 		"subject", s.session.Grant().Subject, "reason", reason.Name, "cursor", s.session.Cursor().String())
 	expelled := slices.Contains(final, reason)
 	s.conn.forget(s, expelled)

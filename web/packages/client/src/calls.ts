@@ -86,6 +86,17 @@ export class Calls {
     setTimeout(() => { if (send === this.#send) this.#try(call) }, wait)
   }
 
+  /**
+   * The connection was closed for a message that was too large: those above the limit fail, because they would cost the
+   * next one as well. Whoever closed it may not say what it takes: then it was the largest.
+   */
+  tooLarge(error: TailroomError): void {
+    const sent = [...this.#pending.values()].filter(({ overHttp }) => !overHttp)
+    const sizes = new Map(sent.map((call) => [call, size(call)]))
+    const { limit = Math.max(...sizes.values()) - 1 } = error.details as { limit?: number }
+    for (const [call, bytes] of sizes) if (bytes > limit) this.#settle(call)?.reject(error)
+  }
+
   /** Whatever is still open fails, and so does what comes. */
   end(error: TailroomError): void {
     this.#ended = error
@@ -122,6 +133,11 @@ export class Calls {
     call.abort.abort()
     return call
   }
+}
+
+/** In bytes. */
+function size(call: Call): number {
+  return new TextEncoder().encode(JSON.stringify(message(call))).length
 }
 
 /** A call as a message, whose type is the call's: a request's own type stands in `event`. */

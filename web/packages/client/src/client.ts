@@ -5,7 +5,7 @@ import { Deliveries, type Item } from './deliver.js'
 import { TailroomError } from './errors.js'
 import { Http } from './http.js'
 import { Keeper } from './keeper.js'
-import { closeName, initial, noToken, step, type Effect, type Event, type Phase, type State, type TimerName, type TransportName } from './machine.js'
+import { closeName, initial, noToken, step, tooLarge, type Effect, type Event, type Phase, type State, type TimerName, type TransportName } from './machine.js'
 import { findWebSocket, scopeOf, subscriptions, transports, type ConnectOptions } from './options.js'
 import type { Draft, Receipt, Reset, ServerMessage, SnapshotPage, Subscription, TailroomEvent } from './protocol.js'
 import type { CursorSlot } from './storage/storage.js'
@@ -272,6 +272,10 @@ export class Client<C extends CatalogShape<C> = Catalog> {
       const code = how.reason ?? (how.code === 1006 ? 'network' : closeName(how.code))
       this.#problem = new TailroomError({ code, message: how.message ?? `the connection ended: ${closeName(how.code)}` })
       this.#disconnect()
+      if (how.code === tooLarge && this.#state.phase !== 'connecting') {
+        const said = this.#state.advice?.code === 'too_large' ? this.#state.advice : {}
+        this.#calls.tooLarge(new TailroomError({ message: 'the message is too large', ...said, code: 'too_large' }))
+      }
       this.#dispatch({ type: 'closed', connection, ...how })
     }
     this.#lineToken = token

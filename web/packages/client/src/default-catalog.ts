@@ -74,7 +74,7 @@ export interface PrinterStatusUpdate {
 }
 
 /**
- * A print job was queued, printed, failed or is tried again.
+ * A print job was queued, printed, failed, is tried again, or will not be printed any more.
  */
 export interface PrintJobUpdate {
   jobId: string | number
@@ -314,7 +314,7 @@ export interface Catalog {
     "printer:discovered": { data: PrinterDiscovered; schemaVersion: 1 }
     /** A printer's status changed. */
     "printerStatusUpdate": { data: PrinterStatusUpdate; schemaVersion: 1 }
-    /** A print job was queued, printed, failed or is tried again. */
+    /** A print job was queued, printed, failed, is tried again, or will not be printed any more. */
     "printJobUpdate": { data: PrintJobUpdate; schemaVersion: 1 }
   }
   /** Orders, from the till or the web to the customer's door. */

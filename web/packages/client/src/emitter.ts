@@ -38,17 +38,18 @@ interface Waiting {
 }
 
 /**
- * Emits events in the order of the calls: while a request is under way, what
- * comes meanwhile is collected for the next one. A request is one group, whole
- * or not at all: no event gets ahead of one that the server takes later. An event
- * that is refused is refused alone, because a refused group is sent in halves.
+ * Emits the events of a company in the order of the calls: while a request is
+ * under way, what comes meanwhile is collected for the next one. A request is one
+ * group, whole or not at all: no event gets ahead of one that the server takes
+ * later. An event that is refused is refused alone, because a refused group is sent
+ * in halves. Companies do not wait for each other.
  */
 export class Emitter<C extends CatalogShape<C> = Catalog> {
   readonly #http: Http
   readonly #companyId: string | undefined
   readonly #retryForMs: number
-  #waiting: Waiting[] = []
-  #sending: Promise<void> | undefined
+  /** By company; who is here has a request under way. */
+  readonly #lines = new Map<string, { waiting: Waiting[]; sending: Promise<void> }>()
 
   constructor(options: EmitterOptions) {
     this.#http = new Http(options)
@@ -63,24 +64,28 @@ export class Emitter<C extends CatalogShape<C> = Catalog> {
 
   /** Resolves when everything that was emitted has its answer. */
   async flush(): Promise<void> {
-    await this.#sending
+    await Promise.all(Array.from(this.#lines.values(), ({ sending }) => sending))
   }
 
   #publish(draft: Draft): Promise<Receipt> {
-    const company = this.#companyId === undefined ? {} : { companyId: this.#companyId }
-    const event = JSON.stringify({ id: uuid(), ...company, ...draft })
+    const companyId = draft.companyId ?? this.#companyId
+    const event = JSON.stringify({ id: uuid(), ...draft, companyId })
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ event, resolve, reject })
-      this.#sending ??= this.#run()
+      const waiting = { event, resolve, reject }
+      const line = this.#lines.get(companyId ?? '')
+      if (line) line.waiting.push(waiting)
+      else this.#begin(companyId ?? '', [waiting])
     })
   }
 
-  async #run(): Promise<void> {
+  #begin(company: string, waiting: Waiting[]): void {
+    this.#lines.set(company, { waiting, sending: this.#run(company, waiting) })
+  }
+
+  async #run(company: string, waiting: Waiting[]): Promise<void> {
     await undefined // what is emitted in one go goes in one request
-    while (this.#waiting.length > 0) {
-      await this.#send(this.#waiting.splice(0, maxEvents), AbortSignal.timeout(this.#retryForMs))
-    }
-    this.#sending = undefined
+    while (waiting.length > 0) await this.#send(waiting.splice(0, maxEvents), AbortSignal.timeout(this.#retryForMs))
+    this.#lines.delete(company)
   }
 
   /** Sends events until each has its answer. A group that fails for the moment is tried again before anything behind it is sent. */

@@ -29,6 +29,8 @@ export interface State {
   readonly handled: Cursor | null
   /** Namespaces whose state is yet to come, or to come again. */
   readonly snapshots: readonly string[]
+  /** The namespace of which more pages come on this connection. */
+  readonly paging: string | null
   /** Connections lost since one was live. */
   readonly attempt: number
   /** Tries in a row that came to nothing, as behind a proxy that lets no WebSocket through. */
@@ -42,6 +44,8 @@ export interface State {
   readonly advice: { readonly code?: string; readonly message?: string; readonly retryAfterMs?: number } | null
   /** Nothing was heard for a heartbeat, and a ping is under way. */
   readonly pinged: boolean
+  /** More waits for the application than may. */
+  readonly full: boolean
   /** Why it closed for good. */
   readonly error: { readonly code: string; readonly message: string } | null
 }
@@ -89,14 +93,17 @@ export const maxRetryMs = 30_000
 /** How soon a line has to answer when the network is said to be back. */
 export const nudgeMs = 5_000
 
+/** A message was over the limit: the hello, if there was no welcome. */
+export const tooLarge = 1009
+
 /** The client's own close code: no token could be had. */
 export const noToken = 0
 
 export function initial(rules: Rules): State {
   return {
     phase: 'idle', rules, connection: 0, transport: rules.transports[0] ?? 'websocket', cursor: null, handled: null,
-    snapshots: rules.snapshots, attempt: 0, refusals: 0, welcomed: null, heartbeatMs: defaultHeartbeatMs,
-    retryMs: defaultRetryMs, advice: null, pinged: false, error: null,
+    snapshots: rules.snapshots, paging: null, attempt: 0, refusals: 0, welcomed: null, heartbeatMs: defaultHeartbeatMs,
+    retryMs: defaultRetryMs, advice: null, pinged: false, full: false, error: null,
   }
 }
 
@@ -120,9 +127,7 @@ export function step(state: State, event: Event): Step {
     case 'handled':
       return handle(state, event.cursor, event.reset ?? false)
     case 'backlog':
-      if (event.full && following(state)) return hold(state)
-      if (!event.full && state.phase === 'holding') return reconnect(state)
-      return [state, []]
+      return backlog({ ...state, full: event.full })
     case 'nudge':
       return nudge(state)
     case 'close':
@@ -139,7 +144,7 @@ function connect(state: State): Step {
   const connection = state.connection + 1
   const transport = chooseTransport(state)
   return [
-    { ...state, phase: 'connecting', connection, transport, advice: null, pinged: false },
+    { ...state, phase: 'connecting', connection, transport, paging: null, advice: null, pinged: false },
     [
       { do: 'stop', name: 'retry' },
       { do: 'connect', connection, transport, cursor: state.cursor, snapshots: state.snapshots },
@@ -191,7 +196,8 @@ function understand(state: State, message: ServerMessage): Step {
     case 'snapshot': {
       const { namespace, states, cursor, more } = message
       const snapshots = more ? state.snapshots : state.snapshots.filter((name) => name !== namespace)
-      return [{ ...state, snapshots }, [{ do: 'snapshot', page: { namespace, states, cursor, more } }]]
+      const page = { namespace, states, cursor, first: state.paging !== namespace, more }
+      return [{ ...state, snapshots, paging: more ? namespace : null }, [{ do: 'snapshot', page }]]
     }
     case 'degraded':
       return [{ ...state, phase: 'degraded' }, []]
@@ -228,8 +234,9 @@ function welcome(state: State, cursor: Cursor | undefined, heartbeatMs: number |
   }
   // Whoever has a cursor keeps it: if the server cannot begin there, a reset says so.
   const [after, more] = cursor !== undefined && !isCursor(state.cursor) ? advance(next, cursor, []) : [next, []] as const
-  const [final, rest] = heard(after)
-  return [final, [...effects, ...more, ...rest]]
+  const [alive, timer] = heard(after)
+  const [final, rest] = backlog(alive) // earlier connections may have brought enough
+  return [final, [...effects, ...more, ...timer, ...rest]]
 }
 
 /** Moves the cursor, never back, and hands on the events that it has not passed yet. */
@@ -293,7 +300,7 @@ function nudge(state: State): Step {
 
 function lost(state: State, how: { code: number; retryAfterMs?: number; reason?: string; message?: string }): Step {
   const stop: Effect[] = [{ do: 'stop', name: 'deadline' }, { do: 'stop', name: 'silence' }]
-  if (isFinal(how.code)) return [{ ...state, phase: 'closed', error: explain(state, how) }, stop]
+  if (isFinal(how.code, state.phase !== 'connecting')) return [{ ...state, phase: 'closed', error: explain(state, how) }, stop]
   // A token that has expired in use is renewed at once; one that comes expired is not asked for in a hurry.
   const atOnce = how.code === 4002 && state.attempt === 0
   const spreadMs = atOnce ? 0 : Math.min(maxRetryMs, state.retryMs * 2 ** Math.min(state.attempt, 16))
@@ -320,6 +327,13 @@ function explain(state: State, how: { code: number; reason?: string; message?: s
   }
 }
 
+/** More waits than may, or so little that there is room again. */
+function backlog(state: State): Step {
+  if (state.full && following(state)) return hold(state)
+  if (!state.full && state.phase === 'holding') return reconnect(state)
+  return [state, []]
+}
+
 /** Follows no more and keeps the connection, for calls and acknowledgements: what the handlers wait for may be one. */
 function hold(state: State): Step {
   const effects: Effect[] = [{ do: 'unfollow', connection: state.connection }]
@@ -341,9 +355,12 @@ function handle(state: State, cursor: Cursor, reset: boolean): Step {
   return [{ ...state, handled: cursor }, effects]
 }
 
-/** A client comes back by itself unless something has to change first. */
-export function isFinal(code: number): boolean {
-  return code === 1009 || (code >= 4100 && code <= 4199)
+/**
+ * A client comes back by itself unless something has to change first. What was too large behind the welcome is one
+ * message: its call fails, and the connection is made again.
+ */
+export function isFinal(code: number, welcomed: boolean): boolean {
+  return (code === tooLarge && !welcomed) || (code >= 4100 && code <= 4199)
 }
 
 const names: Record<number, string> = {

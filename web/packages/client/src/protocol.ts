@@ -80,7 +80,12 @@ export interface StreamState {
 }
 
 /** A page of a namespace's state, as it was at the cursor. */
-export interface SnapshotPage {
+export interface SnapshotPage extends SnapshotMessage {
+  /** What came before of this namespace is void: a snapshot that was cut short begins anew. */
+  first: boolean
+}
+
+export interface SnapshotMessage {
   namespace: string
   states: StreamState[]
   cursor: Cursor
@@ -101,7 +106,7 @@ export type ServerMessage =
   | { type: 'events'; events: TailroomEvent[]; cursor: Cursor }
   | { type: 'live'; cursor: Cursor; heartbeatMs?: number }
   | { type: 'cursor'; cursor: Cursor }
-  | ({ type: 'snapshot' } & SnapshotPage)
+  | ({ type: 'snapshot' } & SnapshotMessage)
   | ReplyMessage
   | ({ type: 'reset' } & Reset)
   | { type: 'degraded'; reason: string }

@@ -68,15 +68,17 @@ test('an expired token is replaced at once, but not in a circle', () => {
 
 test('close codes: when it comes back, and what it is called when it does not', () => {
   const comesBack = [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4003, 4004, 4099, 4200]
-  const final = [1009, 4100, 4101, 4102, 4103, 4104, 4105, 4106, 4199]
+  const final = [4100, 4101, 4102, 4103, 4104, 4105, 4106, 4199]
   for (const code of comesBack) assert.equal(run([start, welcome, { type: 'closed', code }]).state.phase, 'waiting', `${code}`)
   for (const code of final) {
-    assert.ok(isFinal(code))
+    assert.ok(isFinal(code, true))
     const { state, effects } = run([start, welcome, { type: 'closed', code }])
     assert.equal(state.phase, 'closed')
     assert.equal(state.error.code, closeName(code))
     assert.ok(!effects.some((effect) => effect.do === 'timer' && effect.name === 'retry'))
   }
+  assert.equal(run([start, { type: 'closed', code: 1009 }]).state.error.code, 'too_large', 'the hello')
+  assert.equal(run([start, welcome, { type: 'closed', code: 1009 }]).state.phase, 'waiting', 'one message')
   const refused = run([start, message({ type: 'error', code: 'invalid_room', message: 'kitchen:1 is no room' }), { type: 'closed', code: 4103 }])
   assert.deepEqual(refused.state.error, { code: 'invalid_room', message: 'kitchen:1 is no room' })
   const later = run([start, welcome, message({ type: 'error', code: 'rate_limited', message: 'slower' }), { type: 'closed', code: 4101 }])
@@ -134,6 +136,15 @@ test('snapshots are asked for until they have come, and again after a reset', ()
   assert.deepEqual(after.last('resnapshot').namespaces, ['/orders'], 'the other one is still to come')
   assert.deepEqual(after.state.snapshots, ['/orders', '/availability'])
   assert.equal(after.state.cursor, '1-9')
+})
+
+test('a snapshot that was cut short begins anew, and its first page says so', () => {
+  const page = (namespace, more) => message({ type: 'snapshot', namespace, states: [], cursor: '1-9', more })
+  const { effects } = run([start, welcome, page('/orders', true), page('/orders', true), lost, retry, welcome,
+    page('/orders', true), page('/orders', false), page('/availability', true), page('/availability', false), page('/availability', false)],
+  { ...both, snapshots: ['/orders', '/availability'] })
+  assert.deepEqual(effects.filter((effect) => effect.do === 'snapshot').map((effect) => effect.page.first),
+    [true, false, true, false, true, false, true])
 })
 
 test('acknowledging again what an old connection may not have said', () => {

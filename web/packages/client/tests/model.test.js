@@ -76,11 +76,13 @@ class World {
     this.late = []
     this.down = [] // on their way to the client
     this.queue = [] // delivered, to be handled
+    this.full = false // and that is more than may be
     this.reached = this.stored // up to where this life has delivered
     this.tell({ type: 'start', cursor: this.stored ?? 'earliest' })
   }
 
   tell(event) {
+    if (event.type === 'backlog') this.full = event.full
     const [state, effects] = step(this.state, event)
     this.state = state
     for (const effect of effects) this[effect.do]?.(effect)
@@ -97,6 +99,7 @@ class World {
   stop({ name }) { this.timers.delete(name) }
 
   deliver({ events, cursor }) {
+    assert.ok(!this.full || events.length === 0, 'what waits is bounded, over connections as well')
     assert.ok(this.reached === null || before(this.reached, cursor), `${cursor} lies behind ${this.reached}`)
     const known = new Map(this.log.events.map((event) => [event.cursor, event]))
     const inside = (at) => (this.reached === null || before(this.reached, at)) && !before(cursor, at)
@@ -242,7 +245,7 @@ const history = fc.array(fc.oneof(
   { weight: 6, arbitrary: op('work', number(6)) },
   { weight: 2, arbitrary: op('cut') },
   { weight: 1, arbitrary: op('lose') },
-  { weight: 1, arbitrary: op('close', fc.constantFrom(1001, 1011, 1013, 4000, 4002)) },
+  { weight: 1, arbitrary: op('close', fc.constantFrom(1001, 1009, 1011, 1013, 4000, 4002)) },
   { weight: 2, arbitrary: op('straggle') },
   { weight: 4, arbitrary: op('ring', fc.constantFrom('retry', 'silence', 'deadline')) },
   { weight: 1, arbitrary: op('retain', fc.double({ min: 0, max: 1, noNaN: true })) },

@@ -4,7 +4,7 @@
 import { isCursor, type Cursor } from '../cursor.js'
 import { TailroomError } from '../errors.js'
 import { request } from '../http.js'
-import type { Reset, ServerMessage, SnapshotPage, Subscription, TailroomEvent } from '../protocol.js'
+import type { Reset, ServerMessage, SnapshotMessage, Subscription, TailroomEvent } from '../protocol.js'
 import { namedRooms, subscribed } from '../rooms.js'
 import { EventStreamParser, type Field } from './eventstream.js'
 import type { Listener, Opening, Transport } from './transport.js'
@@ -111,7 +111,7 @@ function resetOf(error: unknown): Reset | undefined {
 
 async function* statePages(
   { url, token, companyId }: Opening, { namespace, rooms = [], snapshot }: Subscription, asOf: string | null, signal: AbortSignal,
-): AsyncGenerator<SnapshotPage> {
+): AsyncGenerator<SnapshotMessage> {
   const parameters = new URLSearchParams({ namespace, limit: '500' })
   for (const room of rooms) parameters.append('room', room)
   if (companyId !== undefined) parameters.set('companyId', companyId)
@@ -119,7 +119,7 @@ async function* statePages(
   if (asOf !== null) parameters.set('asOf', asOf)
   for (;;) {
     const response = await request(`${url}/v1/state?${parameters}`, token, { signal })
-    const { states, cursor, more, next } = await response.json() as Omit<SnapshotPage, 'namespace'> & { next?: string }
+    const { states, cursor, more, next } = await response.json() as Omit<SnapshotMessage, 'namespace'> & { next?: string }
     yield { namespace, states, cursor, more }
     if (!more || next === undefined) return
     parameters.set('after', next) // all pages are true at the same cursor

@@ -10,9 +10,9 @@ const closed = (code) => (state) => ({ type: 'closed', connection: state.connect
 const timer = (name) => () => ({ type: 'timer', name })
 
 /** Every state has received up to 1-10 and handled up to 1-9. */
-function states({ transport = 'websocket', pinged = false, ...special }) {
+function states({ transport = 'websocket', pinged = false, full = false, ...special }) {
   const base = {
-    ...initial({ ...rules, ...special }), connection: 3, transport, cursor: '1-10', handled: '1-9', snapshots: [],
+    ...initial({ ...rules, ...special }), connection: 3, transport, full, cursor: '1-10', handled: '1-9', snapshots: [],
   }
   return {
     idle: [{ ...initial({ ...rules, ...special }) }],
@@ -31,6 +31,8 @@ export const rows = {
   'start': [() => ({ type: 'start', cursor: '1-5' })],
   'welcome': [message({ type: 'welcome', cursor: '1-10', heartbeatMs: 25_000 })],
   'welcome, of a consumer': [message({ type: 'welcome', cursor: '1-10', heartbeatMs: 25_000 }), { consumer: true }],
+  'welcome, backlog full': [message({ type: 'welcome', cursor: '1-10', heartbeatMs: 25_000 }), { full: true }],
+  'welcome, backlog full, over SSE': [message({ type: 'welcome' }), { full: true, transport: 'sse' }],
   'events, new ones among them': [message({ type: 'events', events: [event(10), event(11)], cursor: '1-11' })],
   'events, all passed already': [message({ type: 'events', events: [event(9), event(10)], cursor: '1-10' })],
   'cursor, farther': [message({ type: 'cursor', cursor: '1-15' })],
@@ -49,6 +51,7 @@ export const rows = {
   'anything of an older connection': [() => ({ type: 'closed', connection: 2, code: 1006 })],
   'closed, not for good': [closed(1006)],
   'closed, for good': [closed(4101)],
+  'closed, too large': [closed(1009)],
   'timer deadline': [timer('deadline')],
   'timer silence': [timer('silence')],
   'timer silence, ping unanswered': [timer('silence'), { pinged: true }],
