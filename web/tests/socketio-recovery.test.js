@@ -46,13 +46,20 @@ async function newBalancer(t, ...of) {
   return balancer
 }
 
-/** What the sids of an instance's connections begin with. */
-async function ownerMark({ url }) {
-  const session = `${url}/socket.io/?EIO=4&transport=polling`
-  const { sid } = JSON.parse((await (await fetch(session)).text()).slice(1))
-  await fetch(`${session}&sid=${sid}`, { method: 'POST', body: '1' })
-  return sid.split('.')[0]
+const polls = '/socket.io/?EIO=4&transport=polling'
+
+/** Opens a connection at one instance, and closes it at another. Resolves to its sid, if that could be done. */
+async function openAndClose({ url }, other) {
+  const { sid } = JSON.parse((await (await fetch(url + polls)).text()).slice(1))
+  const { ok } = await fetch(`${other.url}${polls}&sid=${sid}`, { method: 'POST', body: '1' })
+  return ok && sid
 }
+
+/** What the sids of an instance's connections begin with. */
+const ownerMark = async (instance) => (await openAndClose(instance, instance)).split('.')[0]
+
+/** Resolves when each of two instances knows the other. */
+const acquainted = (one, other) => Promise.all([eventually(() => openAndClose(one, other)), eventually(() => openAndClose(other, one))])
 
 const recovered = ({ connects }) => connects.map((connect) => connect.recovered)
 
@@ -110,8 +117,8 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
       await page.received(1)
       line.freeze()
       await company.order(two.url, 'o-2', 'o-3') // one writes them into the dead line
-      const { reason } = await page.until(() => page.ends[0])
-      assert.equal(reason, 'ping timeout')
+      await page.lost()
+      assert.equal(page.ends[0].reason, 'ping timeout')
       await page.received(3)
       assert.deepEqual(page.orders, ['o-1', 'o-2', 'o-3'])
       assert.deepEqual(recovered(page), [false, true])
@@ -125,6 +132,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
       await page.connected()
       line.cut()
       await company.order(one.url, 'o-1', 'o-2')
+      await page.lost()
       line.leadTo(two.url)
       await page.received(2)
       assert.deepEqual(page.orders, ['o-1', 'o-2'])
@@ -142,6 +150,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
       await page.until(() => page.news.some(([type, offset]) => type === '$o' && position(offset) >= position(cursor)))
       line.cut()
       await company.order(two.url, 'o-1')
+      await page.lost()
       line.leadTo(two.url)
       await page.received(1)
       assert.deepEqual(page.orders, ['o-1'])
@@ -151,7 +160,8 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     test(`${name}: an offset of somebody else's`, async (t) => {
       const company = newCompany()
       const line = await newLine(t, one.url)
-      const offsets = ['hello', '', 'p', 'p1-', 'p99999999999999999999-1', '1-1', 'x'.repeat(5000), 7, { a: 1 }, ['p1-1'], null]
+      await company.order(one.url, 'from before it came')
+      const offsets = ['p1-1', 'hello', '', 'p', 'p1-', 'p99999999999999999999-1', '1-1', 'x'.repeat(5000), 7, { a: 1 }, ['p1-1'], null]
       let offset
       const page = follow(t, line.url, '/orders', { auth: (give) => give({ token: company.token(), offset }), ...transport })
       await page.connected()
@@ -159,6 +169,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
         offset = other
         line.cut()
         await company.order(two.url, `o-${i}`)
+        await page.lost(i + 1)
         line.leadTo([two, one][i % 2].url)
         await page.connected(i + 2)
         await page.until(() => page.orders.includes(`o-${i}`))
@@ -311,6 +322,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     }
     line.cut()
     await company.order(two.url, 'missed')
+    await Promise.all(pages.map((page) => page.lost()))
     line.leadTo(balancer.url)
     await Promise.all(pages.map((page) => page.until(() => page.orders.at(-1) === 'missed')))
     await upgraded()
@@ -337,6 +349,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     // Their pings take too long to tell anybody anything.
     const patient = { TAILROOM_SOCKETIO_PING_INTERVAL: '1m', TAILROOM_SOCKETIO_PING_TIMEOUT: '1m' }
     const [here, there] = await Promise.all(['here', 'there'].map((name) => start(t, name, patient)))
+    await acquainted(here, there)
     const sessions = async ({ url }) => (await (await fetch(`${url}/readyz`)).json()).sessions
     const company = newCompany()
     const parties = await Promise.all(Object.values(transports).map(async (transport) => {
@@ -350,7 +363,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     for (const [i, instance] of moves.entries()) {
       for (const { line } of parties) line.abandon()
       await company.order(one.url, `o-${i}`)
-      await Promise.all(parties.map(({ page }) => page.until(() => page.ends.length === i + 1)))
+      await Promise.all(parties.map(({ page }) => page.lost(i + 1)))
       for (const { line } of parties) line.leadTo(instance.url)
       await Promise.all(parties.map(({ page }) => page.connected(i + 2)))
       await Promise.all(parties.map(({ page }) => page.until(() => page.orders.includes(`o-${i}`))))
@@ -394,6 +407,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     const [first] = page.connects
     offset = 'p1-999999999' // of a future that the log does not have
     line.cut()
+    await page.lost()
     line.leadTo(two.url)
     const [reset] = await page.heard('$reset')
     assert.deepEqual(Object.keys(reset).sort(), ['oldest', 'reason', 'resume', 'snapshot'])

@@ -75,6 +75,11 @@ class Follower {
     return this.until(() => this.connects.length >= times)
   }
 
+  /** Resolves when it has lost its connection so many times. Who polls learns of a cut when he asks next. */
+  lost(times = 1) {
+    return this.until(() => this.ends.length >= times)
+  }
+
   /** Resolves when so many events have come; more may have come by then. */
   received(count) {
     return this.until(() => this.events.length >= count)
