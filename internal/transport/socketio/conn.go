@@ -49,6 +49,8 @@ func (c *conn) Message(m engineio.Message) error {
 func (c *conn) message(m engineio.Message) error {
 	switch {
 	case m.Binary && c.assembly != nil:
+		s, _ := c.find(c.assembly.packet.namespace)
+		_ = c.pace(s) // the packet will be refused
 		complete, err := c.assembly.add(m.Data, c.server.MaxMessage)
 		if !complete || err != nil {
 			return err
@@ -78,12 +80,7 @@ func (c *conn) message(m engineio.Message) error {
 // packet does what a packet asks for. Its error ends the connection.
 func (c *conn) packet(p packet) error {
 	s, known := c.find(p.namespace)
-	company := ""
-	if s != nil {
-		company = s.session.Grant().Tenant
-	}
-	tooFast := c.engine.Pace().Frame(company)
-	c.slow(tooFast)
+	tooFast := c.pace(s)
 	switch {
 	case p.kind == kindConnect && s != nil, p.kind == kindConnectError, p.kind != kindConnect && s == nil && !known:
 		return errPacket
@@ -174,6 +171,17 @@ func (c *conn) sockets() []*socket {
 func (c *conn) Closed(string) {
 	c.tooLate.Stop()
 	c.server.work.Done()
+}
+
+// pace counts a message for a socket, or for none.
+func (c *conn) pace(s *socket) error {
+	company := ""
+	if s != nil {
+		company = s.session.Grant().Tenant
+	}
+	tooFast := c.engine.Pace().Frame(company)
+	c.slow(tooFast)
+	return tooFast
 }
 
 // slow takes note if the client was refused for its speed.

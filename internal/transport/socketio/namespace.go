@@ -120,7 +120,7 @@ func (c *conn) begin(s *socket, payload []byte) error {
 	}
 	from := c.server.start(asked, owner{grant, s.namespace})
 	if from.returning { // first, for who was cut off and is at the limit has the seat already
-		if err := c.server.sockets.free(c.ctx, from.claim.sid); err != nil {
+		if err := c.server.supersede(c.ctx, from.claim.sid); err != nil {
 			return err
 		}
 	}
@@ -212,9 +212,6 @@ func (c *conn) welcome(s *socket, o owner, begin session.Beginning, from start) 
 		c.forget(s, false)
 		s.session.Release()
 		return err
-	}
-	if from.returning && c.server.Returned != nil {
-		c.server.Returned(from.claim.sid)
 	}
 	c.server.work.Go(s.run)
 	return nil

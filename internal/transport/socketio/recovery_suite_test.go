@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -202,11 +203,16 @@ func TestRecovery_TakesOverAfterAReset(t *testing.T) {
 	token := apptest.Token(t, access.Web, "c1", "b1")
 	dead := sioclient.Dial(t, cluster[0], sioclient.WebSocket)
 	w := dead.Join(t, availability, sioclient.Token(token))
-	c := sioclient.Dial(t, cluster[1], sioclient.WebSocket)
-	theirs := c.Join(t, availability, sioclient.Token(token, "pid", w.PID, "offset", "p9-1"))
-	require.NotEqual(t, w, theirs)
-	reset, _ := c.Until(t, availability, "$reset")
-	require.Contains(t, string(reset), `"reason":"diverged"`)
+	// An instance that has just begun learns of the others within a second.
+	told := func() bool { return cluster[1].Metric(t, `tailroom_peer_takeovers_total{outcome="told"}`) > 0 }
+	for deadline := time.Now().Add(apptest.Patience); !told(); {
+		require.True(t, time.Now().Before(deadline))
+		c := sioclient.Dial(t, cluster[1], sioclient.WebSocket)
+		theirs := c.Join(t, availability, sioclient.Token(token, "pid", w.PID, "offset", "p9-1"))
+		require.NotEqual(t, w, theirs)
+		reset, _ := c.Until(t, availability, "$reset")
+		require.Contains(t, string(reset), `"reason":"diverged"`)
+	}
 	code, reason := dead.Ended(t)
 	require.Equal(t, "4104 replaced", fmt.Sprint(code, " ", reason))
 }

@@ -76,6 +76,16 @@ func (x *sockets) leave(s *socket) {
 	}
 }
 
+// supersede ends the socket with a public id whose client has come back: here, and, without
+// waiting, elsewhere. That is said before the client has an answer, so that it is older than
+// whatever the client does next on another instance.
+func (s *Server) supersede(ctx context.Context, sid string) error {
+	if s.Returned != nil {
+		s.Returned(sid)
+	}
+	return s.sockets.free(ctx, sid)
+}
+
 // Supersede ends the connection of the socket with a public id, if it has had it since before
 // a time: its client has come back to another instance.
 func (s *Server) Supersede(sid string, before time.Time) {
