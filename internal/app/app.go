@@ -245,7 +245,7 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede),
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
