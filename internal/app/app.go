@@ -244,8 +244,9 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
 		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
-		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede), Middleware: c.Origins.Middleware,
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede),
+		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Middleware: c.Origins.Middleware,
 	})
 	if err != nil {
 		return err

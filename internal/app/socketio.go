@@ -40,8 +40,8 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		}
 	}
 	a.peers = peer.New(peer.Config{
-		Self: a.member.Incarnation(), Keys: c.Cluster().Keys(access.Peers), Peers: a.member,
-		Owner: engineio.Owner, Client: c.Proxies.Client,
+		Self: a.member.Incarnation(), Keys: c.Cluster().Keys(access.Peers), Peers: a.member, Owner: engineio.Owner,
+		Client: c.Proxies.Client,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return a.listener.Dial(ctx, network, address)
 		},

@@ -27,6 +27,9 @@ const (
 	keepClosed = 30 * time.Second
 	// keepLeft is how long one is that its client closed: his POST may overtake his GET.
 	keepLeft = time.Second
+	// replacedIn is how long a WebSocket is still written to whose client has come back by
+	// another: it takes what it takes at once, or nothing any more.
+	replacedIn = time.Second
 )
 
 // ending is a way for a connection to end.
@@ -125,7 +128,11 @@ func (k *socket) hangUp(reason session.Reason) {
 		_ = k.CloseNow() // nobody listens
 		return
 	}
-	k.line.EndBy(time.Now())
+	now := time.Now()
+	if reason == session.Replaced { // who waits to replace it waits for this
+		now = now.Add(replacedIn - k.conn.server.WriteTimeout)
+	}
+	k.line.EndBy(now)
 	k.line.Finish()
 	_ = k.Close(websocket.StatusCode(reason.Code), reason.Name)
 }

@@ -70,7 +70,8 @@ type Conn struct {
 
 func (s *Server) newConn(r *http.Request, seat limit.Seat, transport string) *Conn {
 	c := &Conn{
-		server: s, sid: newSID(s.Owner), header: keptHeader(r.Header), remote: s.Client(r), seat: seat, transport: transport, pace: s.Limits.Pace(),
+		server: s, sid: newSID(s.Owner), header: keptHeader(r.Header), remote: s.Client(r),
+		seat: seat, transport: transport, pace: s.Limits.Pace(),
 	}
 	if transport == webSocket {
 		c.phase = switching

@@ -3,7 +3,6 @@ package engineio
 import (
 	"bytes"
 	"fmt"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -154,13 +153,9 @@ func TestOrigins(t *testing.T) {
 // The log names the pages that are refused, and is not theirs to fill.
 func TestOrigins_Log(t *testing.T) { //nolint:paralleltest // the logger is everybody's
 	var said bytes.Buffer
-	before, writer, flags := slog.Default(), log.Writer(), log.Flags()
+	before := slog.Default()
+	defer slog.SetDefault(before)
 	slog.SetDefault(slog.New(slog.NewTextHandler(&said, nil)))
-	defer func() {
-		slog.SetDefault(before)
-		log.SetOutput(writer)
-		log.SetFlags(flags)
-	}()
 	s := serve(t)
 	for range 2 * foreignAtOnce {
 		require.Equal(t, 403, ask(t, "GET", s.url+"&transport=polling", "", "Origin", "https://evil.example").status)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +39,6 @@ func TestWebSocket_Messages(t *testing.T) {
 // Each way to end, as the client and as the handler see it.
 func TestWebSocket_Closes(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(c *Config) { c.MaxPayload = 1000 })
 	const abnormal = -1
 	for name, test := range map[string]struct {
 		do     func(c clientSocket, k *talk)
@@ -61,7 +61,7 @@ func TestWebSocket_Closes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, k := s.socket(t)
+			c, k := serve(t, func(c *Config) { c.MaxPayload = 1000 }).socket(t)
 			test.do(c, k)
 			err := c.closes(t)
 			require.Equal(t, test.code, websocket.CloseStatus(err), "%v", err)
@@ -154,6 +154,33 @@ func TestSend_WaitsForPolls(t *testing.T) {
 		}
 	}
 	require.NoError(t, <-sent)
+}
+
+// A half-open connection with a full buffer does not keep its client from taking its place.
+func TestSend_Replaced(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	_, k := s.socket(t)
+	var sent, before atomic.Int64
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			if err := k.conn.Send(make([]byte, 100<<10)); err != nil {
+				failed <- err
+				return
+			}
+			sent.Add(1)
+		}
+	}()
+	require.Eventually(t, func() bool { // until the client takes nothing any more
+		now := sent.Load()
+		return now > 0 && before.Swap(now) == now
+	}, patience, 100*time.Millisecond)
+	since := time.Now()
+	k.conn.Close(session.Replaced)
+	require.Equal(t, session.Replaced, <-failed)
+	require.Less(t, time.Since(since), s.WriteTimeout/2)
+	k.hears(t, "closed forced server close")
 }
 
 // When it is over for who waits, he has one timeout left, though the client takes something.
