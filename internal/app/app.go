@@ -336,7 +336,7 @@ func (a *App) drain(ctx context.Context) {
 		slog.WarnContext(ctx, "sessions are cut that did not leave in time", "component", "app", "sessions", left)
 	}
 	passedOn.Wait()
-	a.peers.Close()
+	a.peers.Close(ctx)
 	a.engine.Close(ctx)
 	if err := a.server.Shutdown(ctx); err != nil {
 		slog.WarnContext(ctx, "requests are cut that did not end in time", "component", "app", "error", err)

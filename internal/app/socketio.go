@@ -44,7 +44,8 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return a.listener.Dial(ctx, network, address)
 		},
-		Patience: c.SocketIO.PingInterval + c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout, Metrics: registry,
+		Patience:     c.SocketIO.PingInterval + 2*c.SocketIO.PingTimeout, // a pong may come so late
+		WriteTimeout: c.WriteTimeout, Metrics: registry,
 	})
 	a.socketIO = socketio.New(socketio.Config{
 		Verify: verify, Log: a.hub, Open: open, Sessions: a.sessions, Rules: rules,
@@ -55,7 +56,7 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 		},
 		Keys: c.Cluster().Keys(access.Recovery), Trailing: c.SocketIO.Trailing, KeepExpired: c.SocketIO.TokenExpiry == "keep",
 		Heartbeat: c.Heartbeat, WriteTimeout: c.WriteTimeout, ConnectTimeout: joinTimeout, MaxMessage: c.MaxMessageBytes,
-		Limits: rules.Limits, Metrics: registry, Recovered: a.peers.Announce,
+		Limits: rules.Limits, Metrics: registry, Returned: a.peers.Announce,
 	})
 	a.engine = engineio.New(engineio.Config{
 		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept,

@@ -10,7 +10,7 @@
 //	limit.go        Limits, Name: what there is, and its metric
 //	rate.go         events and frames in a second, by company
 //	pace.go         Pace: what one WebSocket may send
-//	seats.go        Seat: sessions by company and by address
+//	seats.go        Seat: sessions by company and by address; Shares: places that addresses share
 //	connections.go  Listener: the open connections; slow headers
 //	peers.go        whose they are, and who goes first
 //	outgoing.go     those to other instances

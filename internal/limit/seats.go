@@ -1,6 +1,9 @@
 package limit
 
-import "sync"
+import (
+	"net/netip"
+	"sync"
+)
 
 // Seat is a session's place among those of its company or address; nil is one
 // that nobody counts.
@@ -46,5 +49,41 @@ func (s *seats[K]) leave(key K) {
 	defer s.mu.Unlock()
 	if s.taken[key]--; s.taken[key] == 0 {
 		delete(s.taken, key)
+	}
+}
+
+// Shares are places that addresses share as they do the open connections: when more than
+// three quarters are taken, none gets more than it leaves to all others. They are for
+// what takes a place and no connection.
+type Shares struct {
+	most int
+
+	mu    sync.Mutex
+	taken int
+	by    map[netip.Addr]int
+}
+
+// NewShares are so many places.
+func NewShares(most int) *Shares { return &Shares{most: most, by: map[netip.Addr]int{}} }
+
+// Take takes a place for an address, of IPv6 for its /64. It reports false if there is none.
+func (s *Shares) Take(client netip.Addr) (_ Seat, ok bool) {
+	client = network(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken, own := s.taken+1, s.by[client]+1
+	if taken > s.most || 4*taken > 3*s.most && own > max(s.most-taken, 1) {
+		return nil, false
+	}
+	s.taken, s.by[client] = taken, own
+	return func() { s.leave(client) }, true
+}
+
+func (s *Shares) leave(client netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	if s.by[client]--; s.by[client] == 0 {
+		delete(s.by, client)
 	}
 }

@@ -30,10 +30,6 @@ const (
 	warnPause = 10 * time.Second
 )
 
-// unknownSession is what Engine.IO says of a session that is not there. Clients
-// compare it byte by byte, and begin anew.
-const unknownSession = `{"code":1,"message":"Session ID unknown"}`
-
 // What ends a request that is passed on, besides the client, its answer and the network.
 var (
 	errGone   = errors.New("the instance has not been seen for a while")
@@ -45,10 +41,13 @@ var (
 type passing struct {
 	peer   *cluster.Peer
 	client context.Context //nolint:containedctx // of the client's request
+	life   context.Context //nolint:containedctx // of that which is passed on
 	answer http.Header     // what stands in the answer already
 	end    context.CancelCauseFunc
 	socket atomic.Bool // it has become a WebSocket
 	told   string      // what became of it, for the metrics
+
+	unanswered func() // answers the client in the owner's place
 }
 
 type passingKey struct{}
@@ -77,18 +76,21 @@ func (s *Switch) newProxy() *httputil.ReverseProxy {
 	}
 }
 
-// forward passes a request on to the owner of its session.
-func (s *Switch) forward(w http.ResponseWriter, r *http.Request, owner uuid.UUID) {
+// forward passes a request on to the owner of its session. When he does not answer, next does.
+func (s *Switch) forward(w http.ResponseWriter, r *http.Request, owner uuid.UUID, next http.Handler) {
 	peer := s.config.Peers.Peer(r.Context(), owner)
 	if peer == nil {
 		s.metrics.sent.WithLabelValues(sentUnknown).Inc()
-		writeUnknown(w)
+		next.ServeHTTP(w, r)
 		return
 	}
 	ctx, end := context.WithCancelCause(r.Context())
 	defer end(nil)
 	defer peer.OnGone(func() { end(errGone) })()
-	p := &passing{peer: peer, client: r.Context(), answer: w.Header(), end: end, told: sentAnswered}
+	p := &passing{
+		peer: peer, client: r.Context(), life: ctx, answer: w.Header(), end: end, told: sentAnswered,
+		unanswered: func() { next.ServeHTTP(w, r) },
+	}
 	defer s.enter(p)()
 	defer func() { s.metrics.sent.WithLabelValues(p.told).Inc() }()
 	out := &answer{ResponseWriter: w, passing: p, timeout: s.config.WriteTimeout}
@@ -122,7 +124,7 @@ func (s *Switch) accept(r *http.Response) error {
 }
 
 // fail answers a request that could not be passed on, or had no answer.
-func (s *Switch) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Switch) fail(_ http.ResponseWriter, r *http.Request, err error) {
 	p := passingOf(r)
 	if p.client.Err() != nil {
 		p.told = sentLeft
@@ -136,7 +138,7 @@ func (s *Switch) fail(w http.ResponseWriter, r *http.Request, err error) {
 		err = cause
 	}
 	s.warn(r.Context(), p.peer, err)
-	writeUnknown(w)
+	p.unanswered()
 }
 
 // warn tells an operator, now and then, of what may be his to mend.
@@ -148,14 +150,6 @@ func (s *Switch) warn(ctx context.Context, peer *cluster.Peer, err error) {
 	slog.WarnContext(ctx, "a request could not be passed on to the instance that has its session; if that one runs, it must advertise "+
 		"an address at which this one reaches it (TAILROOM_ADVERTISE_URL)",
 		"component", "peer", "peer", peer.Incarnation, "address", peer.URL.String(), "error", err)
-}
-
-// writeUnknown tells the client to begin anew.
-func writeUnknown(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusBadRequest)
-	_, _ = w.Write([]byte(unknownSession)) // the client is gone: nobody to tell
 }
 
 // enter counts a request in; leave counts it out.

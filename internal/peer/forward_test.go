@@ -201,17 +201,7 @@ func TestForward_ClientTakesNothing(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	a, b := start(t, pool), start(t, pool)
-	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(b.url, "http://"))
-	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
-	_, err = io.WriteString(conn, "GET /socket.io/?sid="+a.sid()+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
-	require.NoError(t, err)
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	require.NoError(t, err)
-	defer func() { _ = answer.Body.Close() }()
-	require.Equal(t, http.StatusSwitchingProtocols, answer.StatusCode)
+	conn := raw(t, b, a.sid(), "")
 	ended := make(chan struct{})
 	go func() { // it says 64 KiB again and again, and hears nothing
 		defer close(ended)
@@ -225,6 +215,49 @@ func TestForward_ClientTakesNothing(t *testing.T) {
 	receive(t, a.left)
 	require.NoError(t, conn.Close())
 	<-ended
+}
+
+// raw begins a WebSocket of which nothing more is read.
+func raw(t *testing.T, at *node, sid, more string) net.Conn {
+	t.Helper()
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(at.url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "GET /socket.io/?sid="+sid+more+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	require.NoError(t, err)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusSwitchingProtocols, answer.StatusCode)
+	return conn
+}
+
+// A client that takes nothing does not hold up an instance that goes: its WebSocket is
+// cut, and for anything else nobody waits for longer than there is time.
+func TestSwitch_CloseWithoutTheClient(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	a, b := start(t, pool), start(t, pool, func(c *Config) { c.WriteTimeout = time.Hour })
+	raw(t, b, a.sid(), "&pour")
+	var before int64
+	require.Eventually(t, func() bool { // until there is no room on the way
+		last := before
+		before = a.poured.Load()
+		return before > 0 && before == last
+	}, patience, 200*time.Millisecond)
+	b.Drain(t.Context(), time.Hour)
+	receive(t, a.left)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	b.Close(ctx)
+	require.NoError(t, ctx.Err())
+
+	c := start(t, pool)
+	defer c.enter(&passing{end: func(error) {}})()
+	cancel()
+	c.Close(ctx)
 }
 
 // A switch that closes ends what it passes on, waits for it, and passes nothing on.
@@ -244,7 +277,7 @@ func TestSwitch_Close(t *testing.T) {
 		receive(t, a.left)
 	}
 	require.Empty(t, poll, "polls are left to end by themselves")
-	go b.Close()
+	go b.Close(context.Background())
 	requireUnknown(t, receive(t, poll))
 	receive(t, a.left)
 	requireUnknown(t, do(t, http.MethodGet, b.address(a.sid(), ""), ""))

@@ -55,6 +55,7 @@ type node struct {
 	registry *prometheus.Registry
 	stop     func() // showing itself
 	accepted atomic.Int64
+	poured   atomic.Int64
 	asked    chan *http.Request // what it answered by itself
 	parked   chan struct{}      // a value lets one poll go
 	left     chan struct{}      // has one for each client that left
@@ -97,8 +98,7 @@ func bare(t *testing.T, pool *pgxpool.Pool, adjust ...func(*Config)) *node {
 	n.Switch = New(config)
 	here := n.Handler(http.HandlerFunc(n.engine), n.resumed)
 	n.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Vary", "Origin") // as the middleware of every instance does
-		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		w.Header().Set("Vary", "Origin") // as something before it may
 		here.ServeHTTP(w, r)
 	})}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -110,7 +110,9 @@ func bare(t *testing.T, pool *pgxpool.Pool, adjust ...func(*Config)) *node {
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		n.Close()
+		ctx, cut := context.WithTimeout(context.Background(), time.Second)
+		defer cut()
+		n.Close(ctx)
 		_ = n.server.Close()
 	})
 	return n
@@ -155,9 +157,17 @@ func (c *counting) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// engine stands for Engine.IO: a WebSocket that says everything back, a POST that says
+// engine stands for Engine.IO: a WebSocket that says everything back, or pours, a POST that says
 // its body back, and a poll that waits.
 func (n *node) engine(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Origin")
+	w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+	if owner, named := owner(r.URL.Query().Get("sid")); named && owner != n.member.Incarnation() {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"code":1,"message":"Session ID unknown"}`)
+		return
+	}
 	n.asked <- r
 	switch {
 	case r.Header.Get("Upgrade") != "":
@@ -193,7 +203,12 @@ func (n *node) echo(w http.ResponseWriter, r *http.Request) {
 	defer end()
 	n.server.RegisterOnShutdown(end)
 	for {
-		kind, data, err := ws.Read(ctx)
+		kind, data, err := websocket.MessageBinary, make([]byte, 64<<10), error(nil)
+		if r.URL.Query().Has("pour") {
+			n.poured.Add(1)
+		} else {
+			kind, data, err = ws.Read(ctx)
+		}
 		if err == nil {
 			err = ws.Write(ctx, kind, data)
 		}

@@ -3,6 +3,8 @@ package peer
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -42,7 +44,17 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	a.passing.socket.Store(true)
+	context.AfterFunc(a.passing.life, func() { cut(conn) }) // who takes nothing would keep it open
 	return &socket{Conn: conn, early: bytes.Clone(early), timeout: a.timeout}, rw, nil
+}
+
+// cut closes a connection without the goodbye of TLS, for which a client that takes
+// nothing would be waited.
+func cut(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	_ = conn.Close()
 }
 
 // socket is the client's side of a WebSocket that is passed on.

@@ -65,7 +65,8 @@ func New(c Config) *Switch {
 }
 
 // Handler is what stands before the handler of Socket.IO: next gets the requests that
-// are this instance's to answer. takenOver is called with each session that another
+// are this instance's to answer, and those that their owner does not: it does not know
+// the session, and says so. takenOver is called with each session that another
 // instance has resumed: an older connection of it, which began before that time, is
 // to be closed.
 func (s *Switch) Handler(next http.Handler, takenOver func(sid string, before time.Time)) http.Handler {
@@ -75,7 +76,7 @@ func (s *Switch) Handler(next http.Handler, takenOver func(sid string, before ti
 		case r.Header[header] != nil:
 			s.receive(w, r, mine, next, takenOver)
 		case named && !mine:
-			s.forward(w, r, owner)
+			s.forward(w, r, owner, next)
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -92,24 +93,35 @@ func (s *Switch) Run(ctx context.Context) error {
 // clients come back elsewhere. Polls end by themselves.
 func (s *Switch) Drain(ctx context.Context, over time.Duration) {
 	sockets := s.sockets()
-	for _, p := range sockets {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(over / time.Duration(len(sockets))):
+	for i, p := range sockets {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(over / time.Duration(len(sockets))):
+			}
 		}
 		p.end(errClosed)
 	}
 }
 
-// Close ends what is passed on, and waits for it.
-func (s *Switch) Close() {
+// Close ends what is passed on, and waits for it until ctx ends: a client may be slow to
+// take the rest of an answer. WebSockets are cut.
+func (s *Switch) Close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
 	for p := range s.open {
 		p.end(errClosed)
 	}
 	s.mu.Unlock()
-	s.ended.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.ended.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 	s.transport.CloseIdleConnections()
 }

@@ -72,7 +72,9 @@ func (c *Conn) end(e ending) {
 	s := c.server
 	polled := c.phase == onPolling
 	c.phase, c.reason = closed, e.reason
-	c.beat.timer.Stop()
+	if c.beat.timer != nil {
+		c.beat.timer.Stop()
+	}
 	switch {
 	case c.parked != nil:
 		c.release([]byte{e.poll})

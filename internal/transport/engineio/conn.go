@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	maxBuffered = 256 << 10
 	// keepBuffer is the capacity above which a buffer is not kept for reuse.
 	keepBuffer = 256 << 10
+	// maxAuthorization is the longest header of that name, in bytes.
+	maxAuthorization = 8 << 10
+	authorization    = "Authorization"
 )
 
 // phase is how a Conn sends.
@@ -38,6 +42,7 @@ type Conn struct {
 	header http.Header
 	remote netip.Addr
 	seat   limit.Seat
+	place  limit.Seat      // since it was entered
 	ctx    context.Context //nolint:containedctx // the connection's life, which outlasts its requests
 	cancel context.CancelCauseFunc
 
@@ -65,7 +70,7 @@ type Conn struct {
 
 func (s *Server) newConn(r *http.Request, seat limit.Seat, transport string) *Conn {
 	c := &Conn{
-		server: s, sid: newSID(s.Owner), header: r.Header, remote: s.Client(r), seat: seat, transport: transport, pace: s.Limits.Pace(),
+		server: s, sid: newSID(s.Owner), header: keptHeader(r.Header), remote: s.Client(r), seat: seat, transport: transport, pace: s.Limits.Pace(),
 	}
 	if transport == webSocket {
 		c.phase = switching
@@ -74,6 +79,10 @@ func (s *Server) newConn(r *http.Request, seat limit.Seat, transport string) *Co
 	c.out = appendPacket(nil, openPacket, c.opening())
 	c.calling.Lock() // until introduce
 	return c
+}
+
+func keptHeader(h http.Header) http.Header {
+	return http.Header{authorization: slices.Clone(h[authorization])}
 }
 
 // opening is what the peer is told first.
@@ -101,7 +110,9 @@ func (c *Conn) start() {
 	c.server.metrics.connections.WithLabelValues(c.transport).Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.startBeat()
+	if c.phase != closed { // by a Server that is closing
+		c.startBeat()
+	}
 }
 
 // introduce makes the handler. It is called once; nothing is taken in before.
@@ -113,7 +124,8 @@ func (c *Conn) introduce() {
 // Context ends when the connection does. Its cause is the session.Reason.
 func (c *Conn) Context() context.Context { return c.ctx }
 
-// Header is that of the handshake's request. It is not to be changed.
+// Header has what is kept of the handshake's request: Authorization. Anybody may send
+// 128 KiB of others, which would stay for as long as the connection.
 func (c *Conn) Header() http.Header { return c.header }
 
 // Remote is the client's address at the handshake.

@@ -31,6 +31,7 @@ var (
 	badRequest         = refusal{http.StatusBadRequest, 3, "Bad request"}
 	tooLarge           = refusal{http.StatusRequestEntityTooLarge, 3, "Payload larger than maxPayload"}
 	foreignOrigin      = refusal{http.StatusForbidden, 4, access.Foreign}
+	longHeader         = refusal{http.StatusRequestHeaderFieldsTooLarge, 3, "Authorization longer than 8192 bytes"}
 	unsupportedVersion = refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
 )
 
@@ -62,8 +63,10 @@ func (s *Server) refuseAs(w http.ResponseWriter, err error) {
 func (s *Server) refuseOrigin(w http.ResponseWriter, r *http.Request) {
 	const most = 200 // bytes of an origin that are logged
 	origin := r.Header.Get("Origin")
-	slog.WarnContext(r.Context(), "a page was refused whose origin CORS_ORIGINS does not list", "component", "engineio",
-		"origin", strings.ToValidUTF8(origin[:min(len(origin), most)], "?"), "remote", s.Client(r).String())
+	if s.foreign.Allow() { // anybody may send some, and fill the log
+		slog.WarnContext(r.Context(), "a page was refused whose origin CORS_ORIGINS does not list", "component", "engineio",
+			"origin", strings.ToValidUTF8(origin[:min(len(origin), most)], "?"), "remote", s.Client(r).String())
+	}
 	s.refuse(w, foreignOrigin)
 }
 
@@ -104,6 +107,9 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport str
 		return
 	case transport == webSocket && !upgrade:
 		s.refuse(w, badRequest)
+		return
+	case len(strings.Join(r.Header[authorization], "")) > maxAuthorization:
+		s.refuse(w, longHeader)
 		return
 	}
 	seat, err := s.Admit(r)

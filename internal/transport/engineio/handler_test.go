@@ -1,7 +1,12 @@
 package engineio
 
 import (
+	"bytes"
+	"fmt"
+	"log"
+	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +15,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/limit"
 	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/session"
 )
 
 const upgradeHeaders = "Connection:Upgrade Upgrade:websocket Sec-WebSocket-Version:13 Sec-WebSocket-Key:dGhlIHNhbXBsZSBub25jZQ=="
@@ -80,7 +86,7 @@ func TestRefusals(t *testing.T) {
 func TestHandshake(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	got := ask(t, "GET", s.url+"&transport=polling", "", "X-Token", "secret")
+	got := ask(t, "GET", s.url+"&transport=polling", "", "Authorization", "secret")
 	require.Equal(t, 200, got.status)
 	require.Equal(t, "text/plain; charset=UTF-8", got.Header.Get("Content-Type"))
 	require.Equal(t, "no-store", got.Header.Get("Cache-Control"))
@@ -91,7 +97,7 @@ func TestHandshake(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, s.Owner, owner)
 	k := <-s.talks
-	require.Equal(t, "secret", k.conn.Header().Get("X-Token"))
+	require.Equal(t, "secret", k.conn.Header().Get("Authorization"))
 	require.Equal(t, "192.0.2.1", k.conn.Remote().String())
 	require.Equal(t, "polling", k.conn.Transport())
 
@@ -145,6 +151,24 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, 8, s.metric(t, "refused_total", "forbidden"))
 }
 
+// The log names the pages that are refused, and is not theirs to fill.
+func TestOrigins_Log(t *testing.T) { //nolint:paralleltest // the logger is everybody's
+	var said bytes.Buffer
+	before, writer, flags := slog.Default(), log.Writer(), log.Flags()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&said, nil)))
+	defer func() {
+		slog.SetDefault(before)
+		log.SetOutput(writer)
+		log.SetFlags(flags)
+	}()
+	s := serve(t)
+	for range 2 * foreignAtOnce {
+		require.Equal(t, 403, ask(t, "GET", s.url+"&transport=polling", "", "Origin", "https://evil.example").status)
+	}
+	require.GreaterOrEqual(t, strings.Count(said.String(), "origin=https://evil.example"), foreignAtOnce)
+	require.Less(t, strings.Count(said.String(), "origin=https://evil.example"), 2*foreignAtOnce)
+}
+
 // Whoever is not admitted is told in the form of a refusal, with a status that clients
 // come back from; whoever was gives his seat back, whatever becomes of him.
 func TestAdmission(t *testing.T) {
@@ -178,11 +202,45 @@ func TestAdmission(t *testing.T) {
 	require.Equal(t, "taken", <-seats)
 	got := ask(t, "GET", s.url+"&transport=polling", "")
 	require.Equal(t, 503, got.status)
-	require.Equal(t, `{"code":4,"message":"this instance has as many connections as it may have"}`, got.body)
+	require.Equal(t, `{"code":4,"message":"this instance has as many connections as it may have, or as this address may have of them"}`, got.body)
 	require.Equal(t, "taken", <-seats)
 	require.Equal(t, "left", <-seats)
 	says(t, c.post(t, "1"), "ok")
 	require.Equal(t, "left", <-seats)
 	c.hears(t, "closed transport close")
 	require.Eventually(t, func() bool { return ask(t, "GET", s.url+"&transport=polling", "").status == 200 }, patience, time.Millisecond)
+}
+
+// Who polls has no connection open that anybody counts. One address leaves room for others
+// all the same, however many handshakes it makes.
+func TestAdmission_OneAddress(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(c *Config) {
+		c.MaxConns = 16
+		c.Client = func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.Header.Get("X-From")) }
+	})
+	shakes := func(from string) int { return ask(t, "GET", s.url+"&transport=polling", "", "X-From", from).status }
+	for range 12 {
+		require.Equal(t, 200, shakes("2001:db8::1"))
+	}
+	require.Equal(t, 503, shakes("2001:db8::1"))
+	require.Equal(t, 503, shakes("2001:db8::2"), "of the same network")
+	require.Equal(t, 200, shakes("192.0.2.1"))
+	require.Equal(t, 200, shakes("192.0.2.2"))
+	(<-s.talks).conn.Close(session.Overloaded)
+	require.Eventually(t, func() bool { return shakes("192.0.2.3") == 200 }, patience, time.Millisecond)
+	for i := range 13 {
+		require.Equal(t, i < 2, shakes(fmt.Sprintf("192.0.2.%d", 10+i)) == 200, "all are taken")
+	}
+}
+
+// Of a request's header nothing stays but what may be the token.
+func TestHandshake_Header(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	require.Equal(t, 200, ask(t, "GET", s.url+"&transport=polling", "", "Authorization", "Bearer x", "Cookie", strings.Repeat("c", 50_000)).status)
+	require.Equal(t, http.Header{"Authorization": {"Bearer x"}}, (<-s.talks).conn.Header())
+	got := ask(t, "GET", s.url+"&transport=polling", "", "Authorization", strings.Repeat("c", maxAuthorization+1))
+	require.Equal(t, 431, got.status)
+	require.Equal(t, `{"code":3,"message":"Authorization longer than 8192 bytes"}`, got.body)
 }

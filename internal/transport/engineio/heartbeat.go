@@ -50,8 +50,8 @@ func (c *Conn) tick() {
 	case closed:
 		return
 	case upgraded:
-		c.mu.Unlock()
 		c.socket.line.Alive() // from now on
+		c.mu.Unlock()
 		_ = c.wrote(c.socket.line.Send(pingFrame))
 		c.mu.Lock()
 	default:

@@ -118,6 +118,11 @@ func TestPolling_PostsAtOnce(t *testing.T) {
 	require.Equal(t, 400, c.post(t, "4second").status)
 	says(t, answered(t, waiting), "1")
 	c.gone(t)
+	select {
+	case heard := <-c.said:
+		require.FailNow(t, "the handler was called while it was at work", heard)
+	case <-time.After(100 * time.Millisecond):
+	}
 	close(c.held)
 	answered(t, first)
 	c.hears(t, "closed transport error")

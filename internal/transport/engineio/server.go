@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/limit"
@@ -26,6 +27,9 @@ const (
 	fullRetry  = 5 * time.Second
 	drainRetry = time.Second
 )
+
+// foreignAtOnce is how many refused origins are logged at once; then one in a second is.
+const foreignAtOnce = 20
 
 // lastAsk is how long clients that poll have to ask once more when the server closes.
 const lastAsk = time.Second
@@ -77,11 +81,12 @@ type Server struct {
 	Config
 	handler http.Handler
 	metrics *metrics
+	foreign *rate.Limiter // refused origins that are logged
+	places  *limit.Shares // of connections that are not closed
 
 	mu      sync.Mutex
 	conns   map[string]*Conn     // by session id; some that are closed, of which a GET is to learn
 	sockets map[*socket]struct{} // each with a goroutine
-	count   int                  // connections that are not closed
 	closed  bool
 	known   chan struct{}  // closed when the server is and no session id is known any more
 	working sync.WaitGroup // connections until their Handlers are done, and sockets
@@ -90,7 +95,9 @@ type Server struct {
 // New returns a Server. Close it.
 func New(c Config) *Server {
 	s := &Server{
-		Config: c, metrics: newMetrics(c.Metrics), conns: map[string]*Conn{}, sockets: map[*socket]struct{}{}, known: make(chan struct{}),
+		Config: c, metrics: newMetrics(c.Metrics), foreign: rate.NewLimiter(1, foreignAtOnce),
+		places: limit.NewShares(c.MaxConns), conns: map[string]*Conn{},
+		sockets: map[*socket]struct{}{}, known: make(chan struct{}),
 	}
 	s.handler = c.Origins.Guard(http.HandlerFunc(s.route), http.HandlerFunc(s.refuseOrigin))
 	return s
@@ -140,15 +147,17 @@ func (s *Server) find(sid string) *Conn {
 func (s *Server) enter(c *Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.closed:
+	if s.closed {
 		return problem.New(problem.Draining, "this instance is going away: connect again to reach another").RetryAfter(drainRetry)
-	case s.count >= s.MaxConns:
-		s.Limits.Hit(limit.Connections)
-		return problem.New(problem.Overloaded, "this instance has as many connections as it may have").RetryAfter(fullRetry)
 	}
+	place, ok := s.places.Take(c.remote)
+	if !ok {
+		s.Limits.Hit(limit.Connections)
+		return problem.New(problem.Overloaded, "this instance has as many connections as it may have, or as this address may have of them").
+			RetryAfter(fullRetry)
+	}
+	c.place = place
 	s.conns[c.sid] = c
-	s.count++
 	s.working.Add(1)
 	return nil
 }
@@ -156,9 +165,7 @@ func (s *Server) enter(c *Conn) error {
 // leave counts a connection out whose Handler is done.
 func (s *Server) leave(c *Conn) {
 	c.seat.Leave()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.count--
+	c.place.Leave()
 	s.working.Done()
 }
 

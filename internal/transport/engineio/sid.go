@@ -23,7 +23,7 @@ func Owner(sid string) (owner uuid.UUID, ok bool) {
 		return uuid.Nil, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(name)
-	if err != nil {
+	if err != nil || len(raw) != len(owner) { // line breaks are passed over
 		return uuid.Nil, false
 	}
 	return uuid.UUID(raw), true

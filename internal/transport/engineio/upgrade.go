@@ -95,12 +95,14 @@ func (c *Conn) tryOut(k *socket) bool {
 	}
 	late := time.AfterFunc(upgradeTimeout, k.line.Cut)
 	defer late.Stop()
-	for {
+	for nudged := false; ; nudged = true {
 		p, e := k.next()
 		switch {
 		case e == nil && p.kind == pingPacket && string(p.data) == "probe":
 			if k.line.Send(probeFrame) == nil {
-				c.nudge(k)
+				if !nudged { // it goes on by itself, and once
+					c.nudge(k)
+				}
 				continue
 			}
 		case e == nil && p.kind == upgradePacket && late.Stop():

@@ -50,6 +50,23 @@ func TestUpgrade(t *testing.T) {
 	require.Equal(t, 0, s.metric(t, "connections", "websocket"))
 }
 
+// However often a client probes, the GETs that wait end at their pace.
+func TestUpgrade_ManyProbes(t *testing.T) {
+	t.Parallel()
+	c := serve(t).poller(t)
+	k := c.probes(t)
+	for range 300 {
+		k.send(t, "2probe")
+		require.Equal(t, "3probe", k.next(t))
+	}
+	says(t, c.get(t), "6")
+	begin := time.Now()
+	for range 5 {
+		says(t, c.get(t), "6")
+	}
+	require.Greater(t, time.Since(begin), 3*noopPeriod)
+}
+
 // A GET that waits while the client upgrades gets nothing of what is sent then.
 func TestUpgrade_GetThatWaits(t *testing.T) {
 	t.Parallel()
@@ -128,45 +145,95 @@ func TestUpgrade_Fails(t *testing.T) {
 	require.Equal(t, len(failures)+1, s.metric(t, "upgrades_total", "failed"))
 }
 
-// However a client polls and upgrades while it is sent something, each message comes once,
-// and in order.
+// What is sent at the moment of the switch does not overtake what waited for it.
+func TestUpgrade_Switch(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	const senders, messages = 4, 200
+	for range 50 {
+		c := s.poller(t)
+		k := c.probes(t)
+		var sending sync.WaitGroup
+		for sender := range senders {
+			sending.Go(func() {
+				for m := range messages {
+					_ = c.conn.Send([]byte(fmt.Sprintf("%d:%d", sender, m)))
+				}
+			})
+		}
+		k.send(t, "5")
+		var next [senders]int
+		for range senders * messages {
+			var sender, m int
+			_, err := fmt.Sscanf(k.next(t), "4%d:%d", &sender, &m)
+			require.NoError(t, err)
+			require.Equal(t, next[sender], m)
+			next[sender]++
+		}
+		sending.Wait()
+	}
+}
+
+// However a client polls and upgrades while it is sent something by several, each message
+// comes once, and each sender's in order.
 func TestUpgrade_UnderLoad(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	const clients, messages = 20, 2000
+	pad := strings.Repeat("x", 500)
 	var all sync.WaitGroup
-	for n := range clients {
+	for range 4 {
 		c := s.poller(t)
-		all.Go(func() {
-			for m := range messages {
-				if err := c.conn.Send([]byte(fmt.Sprint(m))); err != nil {
-					t.Errorf("client %d: %v", n, err)
-					return
+		for sender := range loadSenders {
+			all.Go(func() {
+				for m, more := 0, 50; more > 0; m++ { // and some more when it is upgraded
+					end := ""
+					if c.conn.Transport() == "websocket" {
+						if more--; more == 0 {
+							end = "end"
+						}
+					}
+					if err := c.conn.Send([]byte(fmt.Sprintf("%d:%d:%s:%s", sender, m, end, pad))); err != nil {
+						t.Errorf("sender %d: %v", sender, err)
+						return
+					}
 				}
-			}
-		})
-		all.Go(func() { c.upgradesUnderLoad(t, messages) })
+			})
+		}
+		all.Go(func() { c.upgradesUnderLoad(t) })
 	}
 	all.Wait()
 }
 
-func (c *client) upgradesUnderLoad(t *testing.T, messages int) {
+const loadSenders = 4
+
+func (c *client) upgradesUnderLoad(t *testing.T) {
 	t.Helper()
-	var got []string
-	take := func(r response) {
+	var next [loadSenders]int
+	ended := 0
+	take := func(text string) {
+		var sender, m int
+		if _, err := fmt.Sscanf(text, "4%d:%d:", &sender, &m); err != nil || next[sender] != m {
+			t.Errorf("message %d of sender %d is %.20s", next[sender], sender, text)
+		}
+		next[sender]++
+		if strings.Contains(text, ":end:") {
+			ended++
+		}
+	}
+	takeAll := func(r response) {
 		for text := range strings.SplitSeq(r.body, "\x1e") {
 			if r.status == 200 && text != "6" {
-				got = append(got, text)
+				take(text)
 			}
 		}
 	}
-	take(c.get(t))
+	takeAll(c.get(t))
 	k := dial(t, c.server.url+"&transport=websocket&sid="+c.sid)
 	k.send(t, "2probe")
 	probed := make(chan string, 1)
 	go func() { probed <- k.next(t) }()
 	for answer := ""; answer == ""; {
-		take(c.get(t))
+		takeAll(c.get(t))
 		select {
 		case answer = <-probed:
 		default:
@@ -176,19 +243,8 @@ func (c *client) upgradesUnderLoad(t *testing.T, messages int) {
 	late := make(chan response, 1)
 	go func() { late <- c.get(t) }()
 	k.send(t, "5")
-	take(<-late)
-	for len(got) < messages {
-		text := k.next(t)
-		if text == "6" {
-			t.Error("a noop on a WebSocket")
-			return
-		}
-		got = append(got, text)
-	}
-	for m, text := range got {
-		if text != fmt.Sprintf("4%d", m) {
-			t.Errorf("message %d is %s", m, text)
-			return
-		}
+	takeAll(<-late)
+	for ended < loadSenders && !t.Failed() {
+		take(k.next(t)) // and no noop
 	}
 }

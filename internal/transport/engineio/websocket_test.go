@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -282,4 +283,19 @@ func TestServer_Close(t *testing.T) {
 	require.Zero(t, s.metric(t, "connections", "polling"))
 	require.Zero(t, s.metric(t, "connections", "websocket"))
 	require.Equal(t, 5, s.metric(t, "closed_total", "server_shutting_down"))
+}
+
+// A server may close between a connection's being known and its first beat.
+func TestServer_CloseDuringHandshake(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	c := s.newConn(httptest.NewRequest(http.MethodGet, "/socket.io/", nil), nil, polling)
+	require.NoError(t, s.enter(c))
+	c.Close(session.Draining)
+	c.start()
+	require.Nil(t, c.beat.timer, "it does not beat any more")
+	c.introduce()
+	k := <-s.talks
+	k.hears(t, "closed server shutting down")
+	require.Equal(t, 0, s.metric(t, "connections", "polling"))
 }

@@ -31,6 +31,9 @@ func (e emit) acknowledge(v any) {
 
 // fail says what was wrong: in the acknowledgement, or else in an event of NestJS's name and form.
 func (e emit) fail(err error) {
+	if e.socket.ctx.Err() != nil {
+		return // what is wrong is that nobody is there to be told
+	}
 	e.socket.conn.server.metrics.emitsRefused.Inc()
 	p := problem.From(err)
 	if e.id != "" {

@@ -21,9 +21,10 @@ type conn struct {
 	ctx     context.Context //nolint:containedctx // the connection's life
 	tooLate *time.Timer     // rings unless a namespace is joined
 
-	mu     sync.Mutex
-	joined []*socket
-	closed []string // namespaces that the server has left, of which the client may not know yet
+	mu      sync.Mutex
+	joined  []*socket
+	leaving []*socket // are not joined any more, and may still say something
+	closed  []string  // namespaces that the server has left, of which the client may not know yet
 
 	assembly   *assembly // nil: no attachments are awaited
 	flooded    bool      // it was refused for its speed too often
@@ -130,9 +131,36 @@ func (c *conn) forget(s *socket, byServer bool) {
 		return
 	}
 	c.joined = slices.Delete(c.joined, i, i+1)
+	c.leaving = append(c.leaving, s)
 	if byServer {
 		c.closed = append(c.closed, s.namespace)
 	}
+}
+
+// left takes a socket away that has said its last.
+func (c *conn) left(s *socket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = slices.DeleteFunc(c.leaving, func(other *socket) bool { return other == s })
+}
+
+// awaitEnd waits until those who were in a namespace before are silent: what they say, and
+// their DISCONNECT, the client would take for the next one's.
+func (c *conn) awaitEnd(namespace string) error {
+	ctx, cancel := context.WithTimeout(c.ctx, takeOverTimeout)
+	defer cancel()
+	c.mu.Lock()
+	leaving := slices.Clone(c.leaving)
+	c.mu.Unlock()
+	for _, s := range leaving {
+		if s.namespace != namespace {
+			continue
+		}
+		if err := s.awaitEnd(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sockets are those of the namespaces that are joined.

@@ -55,7 +55,10 @@ func (c *conn) connect(p packet) error {
 		return c.refusal(p.namespace, map[string]any{"message": "Invalid namespace"})
 	}
 	s := newSocket(c, p.namespace)
-	err := c.begin(s, p.payload)
+	err := c.awaitEnd(p.namespace)
+	if err == nil {
+		err = c.begin(s, p.payload)
+	}
 	if err == nil {
 		c.refused = 0
 		return nil
@@ -115,13 +118,18 @@ func (c *conn) begin(s *socket, payload []byte) error {
 	if grant, err = grant.Narrow(asked.BranchID); err != nil {
 		return err
 	}
+	from := c.server.start(asked, owner{grant, s.namespace})
+	if from.returning { // first, for who was cut off and is at the limit has the seat already
+		if err := c.server.sockets.free(c.ctx, from.claim.sid); err != nil {
+			return err
+		}
+	}
 	if s.seat, err = c.server.Limits.Session(grant.Tenant); err != nil {
 		return err
 	}
 	if c.server.KeepExpired {
 		grant.Expires = time.Now().Add(forever)
 	}
-	from := c.server.start(asked, owner{grant, s.namespace})
 	begin, err := c.open(c.ctx, s, grant, asked, from)
 	if err != nil {
 		return err
@@ -159,7 +167,7 @@ func (c *conn) open(ctx context.Context, s *socket, grant access.Grant, asked au
 	if s.sid = newSID(); from.returning && begin.Reset == nil {
 		s.sid = from.claim.sid
 	}
-	if err := c.server.sockets.enter(ctx, s, from.claim.sid); err != nil {
+	if err := c.server.sockets.enter(ctx, s); err != nil {
 		return begin, err
 	}
 	id := s.sid
@@ -205,8 +213,8 @@ func (c *conn) welcome(s *socket, o owner, begin session.Beginning, from start) 
 		s.session.Release()
 		return err
 	}
-	if outcome == recovered && c.server.Recovered != nil {
-		c.server.Recovered(s.sid)
+	if from.returning && c.server.Returned != nil {
+		c.server.Returned(from.claim.sid)
 	}
 	c.server.work.Go(s.run)
 	return nil

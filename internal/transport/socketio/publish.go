@@ -49,7 +49,8 @@ func (c *conn) event(s *socket, p packet) {
 }
 
 // publish lets an event wait for the log, and answers when the log has taken it or, where
-// its type says so, when it is answered itself. Meanwhile the connection is read on.
+// its type says so, when it is answered itself. Meanwhile the connection is read on. Who has
+// left the namespace is not answered any more.
 func (c *conn) publish(e emit, data json.RawMessage) error {
 	if err := c.engine.Pace().Publish(1); err != nil {
 		return err
@@ -72,7 +73,7 @@ func (c *conn) publish(e emit, data json.RawMessage) error {
 	}
 	c.server.work.Go(func() {
 		defer func() { <-c.publishing }()
-		receipts, err := pending.Wait(c.ctx)
+		receipts, err := pending.Wait(e.socket.ctx)
 		if err != nil {
 			e.fail(err)
 			return
@@ -105,9 +106,9 @@ func (c *conn) ask(e emit, raw json.RawMessage) error {
 	c.server.work.Go(func() {
 		defer c.asking.Add(-1)
 		defer asked.Close()
-		_, err := asked.Published(c.ctx)
+		_, err := asked.Published(e.socket.ctx)
 		if err == nil {
-			_, reply, failed := asked.Reply(c.ctx)
+			_, reply, failed := asked.Reply(e.socket.ctx)
 			if err = failed; err == nil {
 				e.acknowledge(json.RawMessage(reply.Data))
 				return

@@ -186,6 +186,35 @@ func TestRequest(t *testing.T) {
 	require.Contains(t, string(asks.Acked(t, "/printing-ws", "6")), `"p2"`)
 }
 
+// Who has left the namespace meanwhile is not answered any more.
+func TestRequest_Left(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	asks := sioclient.Dial(t, i, sioclient.WebSocket)
+	web := sioclient.Token(apptest.Token(t, access.Web, "c1", "b1"))
+	asks.Join(t, "/printing-ws", web)
+	asks.Until(t, "/printing-ws", "$live")
+	asks.Send(t, `2/printing-ws,5["printer:test",{"printerId":"p1","branchId":"b1","correlationId":"call-5"}]`)
+	asks.Until(t, "/printing-ws", "printer:test")
+	asks.Until(t, "/printing-ws", "$o")
+	asks.Send(t, "1/printing-ws,")
+	i.AwaitMetric(t, `tailroom_request_waits_total{end="gone"}`, 1)
+	asks.Join(t, "/printing-ws", web)
+	i.Publish(t, apptest.Token(t, access.Service, "c1"),
+		`{"namespace":"/printing-ws","type":"printer:test:result","correlationId":"call-5","data":{"printerId":"p1","branchId":"b1","success":true}}`)
+	asks.Until(t, "/printing-ws", "printer:test:result")
+	asks.Send(t, `2/printing-ws,6["printer:test",{}]`)
+	for {
+		p, err := asks.Next(t)
+		require.NoError(t, err)
+		if p.Kind == sioclient.Ack {
+			require.Equal(t, "6", p.ID, p.Raw)
+			break
+		}
+	}
+	require.Equal(t, 1.0, i.Metric(t, "tailroom_socketio_emits_refused_total"))
+}
+
 // Nobody answers.
 func TestRequest_Timeout(t *testing.T) {
 	t.Parallel()

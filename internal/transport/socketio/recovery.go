@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,15 +80,16 @@ func (s sealer) seal(c claim, o owner) string {
 	return encoding.EncodeToString(append(b, mac(s[0], b, o)...))
 }
 
-// open reads a pid. It reports false for what is none, or another's.
+// open reads a pid. It reports false for what is none, or another's, and then says nothing
+// of it: public ids are no secrets, and whoever has one can write a pid around it.
 func (s sealer) open(pid string, o owner) (c claim, ok bool) {
 	b, err := encoding.DecodeString(pid)
 	if err != nil || len(b) < 1+sidBytes+macBytes || b[0] != pidVersion {
 		return c, false
 	}
 	b, signature := b[:len(b)-macBytes], b[len(b)-macBytes:]
-	for _, key := range s {
-		ok = ok || hmac.Equal(signature, mac(key, b, o))
+	if !slices.ContainsFunc(s, func(key []byte) bool { return hmac.Equal(signature, mac(key, b, o)) }) {
+		return c, false
 	}
 	c.sid = encoding.EncodeToString(b[1 : 1+sidBytes])
 	rest := b[1+sidBytes:]
@@ -103,7 +105,7 @@ func (s sealer) open(pid string, o owner) (c claim, ok bool) {
 		to(int64(n))
 		rest = rest[length:]
 	}
-	return c, ok && len(rest) == 0
+	return c, len(rest) == 0
 }
 
 // mac signs a pid for its owner, each of whose names is preceded by its length.

@@ -1,6 +1,7 @@
 package socketio_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -127,6 +128,26 @@ func TestRecovery_OfOthers(t *testing.T) {
 	require.Empty(t, messages)
 }
 
+// A public id is no secret. A pid that somebody writes around one, or another's own, ends
+// nobody's connection.
+func TestRecovery_Forged(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1)[0]
+	victim := sioclient.Dial(t, i, sioclient.WebSocket)
+	w := victim.Join(t, availability, sioclient.Token(apptest.Token(t, access.Web, "c1")))
+	sid, err := base64.RawURLEncoding.DecodeString(w.SID)
+	require.NoError(t, err)
+	forged := append(append([]byte{1}, sid...), 1, 1, 1)
+	for _, pid := range []string{base64.RawURLEncoding.EncodeToString(append(forged, make([]byte, 16)...)), w.PID} {
+		c := sioclient.Dial(t, i, sioclient.WebSocket)
+		c.Join(t, availability, sioclient.Token(apptest.Token(t, access.Web, "c2"), "pid", pid))
+		c.Until(t, availability, "$live")
+	}
+	messages, _ := heard(t, victim, alert(t, i, "branch:b1", "still here"))
+	require.Equal(t, []string{"still here"}, messages)
+	require.Zero(t, i.Metric(t, "tailroom_socketio_takeovers_total"))
+}
+
 // The predecessor is half open: nobody has noticed that it is dead. It is taken over, with all
 // its namespaces.
 func TestRecovery_TakesOver(t *testing.T) {
@@ -158,6 +179,36 @@ func TestRecovery_TakesOver(t *testing.T) {
 		messages, _ = heard(t, c, alert(t, i, room, "which lives"))
 		require.Equal(t, []string{"which lives"}, messages)
 	})
+}
+
+// Its predecessor has the seat that it needs.
+func TestRecovery_TakesTheSeat(t *testing.T) {
+	t.Parallel()
+	i := apptest.Cluster(t, 1, "TAILROOM_MAX_SESSIONS_PER_COMPANY=1")[0]
+	token := sioclient.Token(apptest.Token(t, access.Web, "c1", "b1"))
+	dead := sioclient.Dial(t, i, sioclient.WebSocket)
+	token["pid"] = dead.Join(t, availability, token).PID
+	for range 2 {
+		c := sioclient.Dial(t, i, sioclient.WebSocket)
+		require.Equal(t, token["pid"], c.Join(t, availability, token).PID)
+	}
+	require.Zero(t, i.Metric(t, `tailroom_limited_total{limit="sessions_per_company"}`))
+}
+
+// Also where it cannot go on where it was, and on another instance.
+func TestRecovery_TakesOverAfterAReset(t *testing.T) {
+	t.Parallel()
+	cluster := apptest.Cluster(t, 2)
+	token := apptest.Token(t, access.Web, "c1", "b1")
+	dead := sioclient.Dial(t, cluster[0], sioclient.WebSocket)
+	w := dead.Join(t, availability, sioclient.Token(token))
+	c := sioclient.Dial(t, cluster[1], sioclient.WebSocket)
+	theirs := c.Join(t, availability, sioclient.Token(token, "pid", w.PID, "offset", "p9-1"))
+	require.NotEqual(t, w, theirs)
+	reset, _ := c.Until(t, availability, "$reset")
+	require.Contains(t, string(reset), `"reason":"diverged"`)
+	code, reason := dead.Ended(t)
+	require.Equal(t, "4104 replaced", fmt.Sprint(code, " ", reason))
 }
 
 // Many come back at once with one pid: one is left.

@@ -41,8 +41,9 @@ func TestPID(t *testing.T) {
 	for i := range pid { // each character counts
 		changed := []byte(pid)
 		changed[i] = map[bool]byte{true: 'B', false: 'A'}[changed[i] == 'A']
-		_, ok := sealer{key}.open(string(changed), mine)
+		read, ok := sealer{key}.open(string(changed), mine)
 		require.False(t, ok, i)
+		require.Zero(t, read, "nothing of it is believed")
 	}
 	for _, text := range []string{"", "p", pid[:len(pid)-1], pid + "A", pid + "=", strings.Repeat("A", 1<<16), "💥"} {
 		_, ok := sealer{key}.open(text, mine)

@@ -50,9 +50,9 @@ type Config struct {
 	Trailing []string
 	// KeepExpired lets sessions live on when their token has expired.
 	KeepExpired bool
-	// Recovered, when not nil, is told of each public id that a client came back with,
+	// Returned, when not nil, is told of each public id that a client came back with,
 	// so that other instances hear of it, too. It must not block.
-	Recovered      func(sid string)
+	Returned       func(sid string)
 	Heartbeat      time.Duration // between two bookmarks
 	WriteTimeout   time.Duration
 	ConnectTimeout time.Duration // in which a connection must have joined a namespace

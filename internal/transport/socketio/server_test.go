@@ -6,13 +6,17 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/limit"
+	"github.com/tailroom/tailroom/internal/problem"
+	"github.com/tailroom/tailroom/internal/session"
 	"github.com/tailroom/tailroom/internal/transport/engineio"
 )
 
@@ -38,6 +42,49 @@ func TestServer_ConnectTimeout(t *testing.T) {
 	require.Equal(t, websocket.CloseError{Code: 4003, Reason: "hello_timeout"}, *closeError(t, err))
 	engine.Close(t.Context())
 	server.Close(t.Context())
+}
+
+// Who joins a namespace again waits until the one before is silent: its last words, and its
+// DISCONNECT, would be taken for the new one's.
+func TestConnect_AfterTheOneBefore(t *testing.T) {
+	t.Parallel()
+	for name, byServer := range map[string]bool{"the client left": false, "the server sent it out": true} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := false
+			registry := prometheus.NewRegistry()
+			server := New(Config{
+				Rules: session.Rules{Known: func(string) error { return nil }}, Metrics: registry,
+				Limits: limit.New(limit.Config{Metrics: registry}),
+				Verify: func(string) (access.Grant, error) {
+					begun = true
+					return access.Grant{}, problem.New(problem.Draining, "far enough")
+				},
+			})
+			c := &conn{server: server, ctx: t.Context()}
+			before, other := newSocket(c, "/orders"), newSocket(c, "/availability")
+			c.joined = []*socket{before, other}
+			c.forget(before, byServer)
+			c.forget(other, byServer) // which nobody waits for
+			p, err := parsePacket([]byte(`0/orders,{"token":"x"}`))
+			require.NoError(t, err)
+			var end error
+			go func() { end = c.connect(p) }()
+			synctest.Wait()
+			require.False(t, begun, name)
+			before.leave()
+			synctest.Wait()
+			require.True(t, begun, name)
+			require.Equal(t, session.Draining, end)
+			require.Equal(t, []*socket{other}, c.leaving)
+
+			// It is not waited for without end.
+			begun = false
+			c.joined = []*socket{newSocket(c, "/orders")}
+			c.forget(c.joined[0], byServer)
+			require.Equal(t, session.Overloaded, c.connect(p))
+			require.False(t, begun, name)
+		})
+	}
 }
 
 func closeError(t testing.TB, err error) *websocket.CloseError {

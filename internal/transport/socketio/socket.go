@@ -10,6 +10,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/event"
 	"github.com/tailroom/tailroom/internal/limit"
+	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -57,13 +58,13 @@ func (s *socket) run() {
 	reason := s.conn.server.Sessions.Run(s.ctx, Transport, s.session)
 	slog.InfoContext(s.ctx, "session ended", "component", "socketio", "session", s.session.ID(), "namespace", s.namespace,
 		"subject", s.session.Grant().Subject, "reason", reason.Name, "cursor", s.session.Cursor().String())
-	expelled := slices.Contains(final, reason)
-	s.conn.forget(s, expelled)
+	s.conn.forget(s, true) // unless the client has left
 	switch {
-	case expelled && s.conn.ctx.Err() == nil:
-		_ = s.conn.engine.Send(appendHeader(nil, kindDisconnect, s.namespace, "")) // who is gone needs none
-	case !errors.Is(context.Cause(s.ctx), errLeft):
+	case errors.Is(context.Cause(s.ctx), errLeft):
+	case !slices.Contains(final, reason):
 		s.conn.engine.Close(reason)
+	case s.conn.ctx.Err() == nil:
+		_ = s.conn.engine.Send(appendHeader(nil, kindDisconnect, s.namespace, "")) // who is gone needs none
 	}
 	s.leave()
 }
@@ -78,7 +79,18 @@ func (s *socket) leave() {
 	s.mu.Unlock()
 	s.seat.Leave()
 	s.conn.server.sockets.leave(s)
+	s.conn.left(s)
 	close(s.done)
+}
+
+// awaitEnd waits until the socket has said its last. The error is a *problem.Error.
+func (s *socket) awaitEnd(ctx context.Context) error {
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return problem.New(problem.Unavailable, "the connection of before does not come to its end").RetryAfter(time.Second)
+	}
 }
 
 // EndBy leaves one write timeout from then on: then the connection is cut.

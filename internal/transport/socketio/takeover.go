@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tailroom/tailroom/internal/problem"
 	"github.com/tailroom/tailroom/internal/session"
 )
 
@@ -25,34 +24,44 @@ type entry struct {
 	since  time.Time
 }
 
-// enter gives a socket its id when nobody has it, or that of before, any more: the older
-// ones are ended, and waited for.
-func (x *sockets) enter(ctx context.Context, s *socket, before string) error {
+// enter gives a socket its id when nobody has it any more: the older ones are ended, and
+// waited for.
+func (x *sockets) enter(ctx context.Context, s *socket) error {
+	return x.supersede(ctx, func() *socket { return x.put(s) })
+}
+
+// free sees to it that nobody has an id.
+func (x *sockets) free(ctx context.Context, sid string) error {
+	return x.supersede(ctx, func() *socket {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.bySID[sid].socket
+	})
+}
+
+// supersede ends what next finds until there is nothing.
+func (x *sockets) supersede(ctx context.Context, next func() *socket) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
 	for {
-		older := x.put(s, before)
+		older := next()
 		if older == nil {
 			return nil
 		}
-		s.conn.server.metrics.takenOver.Inc()
-		older.supersede(s.conn)
-		select {
-		case <-older.done:
-		case <-ctx.Done():
-			return problem.New(problem.Unavailable, "the connection of before does not come to its end").RetryAfter(time.Second)
+		older.conn.server.metrics.takenOver.Inc()
+		older.conn.engine.Close(session.Replaced) // the client has given it up
+		if err := older.awaitEnd(ctx); err != nil {
+			return err
 		}
 	}
 }
 
 // put gives a socket its id, unless it returns one that must end first.
-func (x *sockets) put(s *socket, before string) *socket {
+func (x *sockets) put(s *socket) *socket {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, sid := range [...]string{before, s.sid} {
-		if e, taken := x.bySID[sid]; taken {
-			return e.socket
-		}
+	if e, taken := x.bySID[s.sid]; taken {
+		return e.socket
 	}
 	x.bySID[s.sid] = entry{s, time.Now()}
 	return nil
@@ -65,16 +74,6 @@ func (x *sockets) leave(s *socket) {
 	if x.bySID[s.sid].socket == s {
 		delete(x.bySID, s.sid)
 	}
-}
-
-// supersede ends a socket, and the connection that its client has given up; one that has
-// taken its place on the same connection needs that.
-func (s *socket) supersede(by *conn) {
-	if s.conn == by {
-		s.cancel(errLeft)
-		return
-	}
-	s.conn.engine.Close(session.Replaced)
 }
 
 // Supersede ends the connection of the socket with a public id, if it has had it since before
