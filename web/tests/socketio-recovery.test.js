@@ -161,7 +161,7 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
       const company = newCompany()
       const line = await newLine(t, one.url)
       await company.order(one.url, 'from before it came')
-      const offsets = ['p1-1', 'hello', '', 'p', 'p1-', 'p99999999999999999999-1', '1-1', 'x'.repeat(5000), 7, { a: 1 }, ['p1-1'], null]
+      const offsets = ['p1-0', 'hello', '', 'p', 'p1-', 'p99999999999999999999-1', '1-1', 'x'.repeat(5000), 7, { a: 1 }, ['p1-1'], null]
       let offset
       const page = follow(t, line.url, '/orders', { auth: (give) => give({ token: company.token(), offset }), ...transport })
       await page.connected()
