@@ -149,7 +149,7 @@ func identity(data json.RawMessage) (correlationID json.RawMessage, id string) {
 		}
 		switch field {
 		case "correlationId":
-			if correlationID = nil; value[0] == '"' {
+			if correlationID = nil; value[0] == '"' && string(value) != `""` { // some say so if they have none
 				correlationID = bytes.Clone(value)
 			}
 		case "eventId":

@@ -142,7 +142,7 @@ func TestPublish_Refused(t *testing.T) {
 		`"newOrder",{"orderId":"1","branchId":"b2"}`:                    {"forbidden", ""},
 		`"newOrder",{"orderId":"1\u0000","branchId":"b1"}`:              {"schema_violation", ""},
 		`"newOrder",{"orderId":"1\ud800","branchId":"b1"}`:              {"schema_violation", ""},
-		`"newOrder",{"orderId":"1","branchId":"b1","correlationId":""}`: {"invalid_parameter", "correlationId"},
+		`"newOrder",{"orderId":"1","branchId":"b1","correlationId":"\t"}`: {"invalid_parameter", "correlationId"},
 	} {
 		c.Send(t, `2/orders,7[`+emitted+`]`)
 		a := acked(t, c, "/orders", "7")
@@ -198,19 +198,24 @@ func TestRequest(t *testing.T) {
 	asks.Send(t, `2/printing-ws,5["printer:test",{"printerId":"p1","branchId":"b1","correlationId":"call-5"}]`)
 	asks.Send(t, `2/printing-ws,6["printer:test",{"printerId":"p2","branchId":"b1"}]`)
 	asks.Send(t, `2/printing-ws,["printer:test",{"printerId":"p3","branchId":"b1"}]`) // nobody waits
-	for range 3 {
+	asks.Send(t, `2/printing-ws,["printer:test",{"printerId":"p4","branchId":"b1","correlationId":""}]`)
+	asked := map[string]string{}
+	for range 4 {
 		data, _ := printer.Until(t, "/printing-ws", "printer:test")
-		var asked struct{ PrinterID, CorrelationID string }
-		require.NoError(t, json.Unmarshal(data, &asked))
-		if asked.PrinterID == "p1" {
-			printer.Send(t, fmt.Sprintf(`2/printing-ws,["printer:test:result",{"printerId":"p1","branchId":"b1","success":true,"correlationId":%q}]`, asked.CorrelationID))
-		}
+		var test struct{ PrinterID, CorrelationID string }
+		require.NoError(t, json.Unmarshal(data, &test))
+		asked[test.PrinterID] = test.CorrelationID
 	}
+	require.Equal(t, "call-5", asked["p1"])
+	printer.Send(t, fmt.Sprintf(`2/printing-ws,["printer:test:result",{"printerId":"p1","branchId":"b1","success":true,"correlationId":%q}]`, asked["p1"]))
 	require.JSONEq(t, `{"printerId":"p1","branchId":"b1","success":true,"correlationId":"call-5"}`, string(asks.Acked(t, "/printing-ws", "5")))
-	// The other one: its correlation id is only in the log.
+	// The other one is answered under the id that the log has given it; the log has the data as
+	// they were.
 	events, _, _ := cluster[0].History(t, web, "type=printer:test")
-	require.Len(t, events, 3)
-	printer.Send(t, fmt.Sprintf(`2/printing-ws,["printer:test:result",{"printerId":"p2","branchId":"b1","correlationId":%q}]`, events[1].CorrelationID))
+	require.Len(t, events, 4)
+	require.Equal(t, events[1].CorrelationID, asked["p2"])
+	require.JSONEq(t, `{"printerId":"p2","branchId":"b1"}`, string(events[1].Data))
+	printer.Send(t, fmt.Sprintf(`2/printing-ws,["printer:test:result",{"printerId":"p2","branchId":"b1","correlationId":%q}]`, asked["p2"]))
 	require.Contains(t, string(asks.Acked(t, "/printing-ws", "6")), `"p2"`)
 }
 
@@ -230,7 +235,8 @@ func TestRequest_Left(t *testing.T) {
 	asks.Join(t, "/printing-ws", web)
 	i.Publish(t, apptest.Token(t, access.Service, "c1"),
 		`{"namespace":"/printing-ws","type":"printer:test:result","correlationId":"call-5","data":{"printerId":"p1","branchId":"b1","success":true}}`)
-	asks.Until(t, "/printing-ws", "printer:test:result")
+	data, _ := asks.Until(t, "/printing-ws", "printer:test:result")
+	require.JSONEq(t, `{"printerId":"p1","branchId":"b1","success":true,"correlationId":"call-5"}`, string(data), "it says what it answers")
 	asks.Send(t, `2/printing-ws,6["printer:test",{}]`)
 	for {
 		p, err := asks.Next(t)

@@ -1,6 +1,8 @@
 package socketio
 
 import (
+	"bytes"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"sync"
@@ -120,7 +122,7 @@ func (s *socket) appendEvents(p *packets, entries []*event.Entry, next event.Cur
 	for _, e := range entries {
 		p.next(kindEvent, s.namespace)
 		p.text = event.AppendString(append(p.text, '['), e.Type)
-		p.text = append(append(p.text, ','), e.Data...)
+		p.text = appendData(append(p.text, ','), e)
 		if s.trailing {
 			p.text = append(appendOffset(append(p.text, `,"`...), e.Cursor), '"')
 		}
@@ -130,6 +132,29 @@ func (s *socket) appendEvents(p *packets, entries []*event.Entry, next event.Cur
 	if !s.trailing {
 		p.offset(s.namespace, eventOffset, next)
 	}
+}
+
+// appendData appends an event's data, which is all that travels of it. So where it matters
+// under which correlation id the event stands, and the data do not say, that is put in: whoever
+// answers a request repeats it, and who has asked knows the answer by it.
+func appendData(b []byte, e *event.Entry) []byte {
+	talks := !e.ReplyBy.IsZero() || e.CorrelationID != e.ID.String()
+	if !talks || says(e.Data) {
+		return append(b, e.Data...)
+	}
+	b = event.AppendString(append(b, `{"correlationId":`...), e.CorrelationID)
+	if string(e.Data) != "{}" {
+		b = append(b, ',')
+	}
+	return append(b, e.Data[1:]...)
+}
+
+// says reports whether data have a correlation id, of whatever kind.
+func says(data []byte) bool {
+	var its struct {
+		CorrelationID json.RawMessage `json:"correlationId"`
+	}
+	return bytes.Contains(data, []byte("correlationId")) && json.Unmarshal(data, &its) == nil && its.CorrelationID != nil
 }
 
 // exception is what an event of that name says.
