@@ -10,6 +10,9 @@ import (
 	"github.com/tailroom/tailroom/internal/problem"
 )
 
+// version is what this package speaks of Engine.IO, as requests say it.
+const version = "4"
+
 // The transports, as requests name them.
 const (
 	polling   = "polling"
@@ -100,7 +103,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // handshake begins a connection.
-func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport string, upgrade bool, version string) {
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport string, upgrade bool, revision string) {
 	switch {
 	case r.Method != http.MethodGet:
 		s.refuse(w, badHandshakeMethod)
@@ -117,7 +120,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport str
 		s.refuseAs(w, err)
 		return
 	}
-	if version != "4" {
+	if revision != version {
 		seat.Leave()
 		s.refuse(w, unsupportedVersion)
 		return

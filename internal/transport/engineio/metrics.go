@@ -26,7 +26,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tailroom_engineio_connections", Help: "Engine.IO connections at present, by the transport they use.",
+			Name: "tailroom_engineio_connections", Help: "Engine.IO connections at present, by the transport they use and the protocol's version.",
+			ConstLabels: prometheus.Labels{"version": version},
 		}, []string{"transport"}),
 		handshakes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "tailroom_engineio_handshakes_total", Help: "Engine.IO connections begun, by the transport they began with.",

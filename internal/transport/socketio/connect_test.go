@@ -103,7 +103,7 @@ func TestConnect_Namespaces(t *testing.T) {
 			c.Until(t, namespace, "$live")
 		}
 		require.Len(t, ids, 6)
-		require.Equal(t, 1.0, i.Metric(t, `tailroom_engineio_connections{transport="`+transport+`"}`))
+		require.Equal(t, 1.0, i.Metric(t, `tailroom_engineio_connections{transport="`+transport+`",version="4"}`))
 
 		// One that is left is left alone, and can be joined again; the others go on.
 		c.Send(t, "1/orders,")
@@ -243,7 +243,7 @@ func TestConnect_TryAgain(t *testing.T) {
 	i.AwaitMetric(t, `tailroom_connections{role="web",transport="socketio"}`, 0)
 	first.Join(t, "/orders", sioclient.Token(token))
 	first.Close()
-	i.AwaitMetric(t, `tailroom_engineio_connections{transport="websocket"}`, 0)
+	i.AwaitMetric(t, `tailroom_engineio_connections{transport="websocket",version="4"}`, 0)
 	third := sioclient.Dial(t, i, sioclient.WebSocket)
 	third.Join(t, "/orders", sioclient.Token(token))
 }

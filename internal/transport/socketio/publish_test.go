@@ -139,9 +139,9 @@ func TestPublish_Refused(t *testing.T) {
 		`"join",{"room":1}`:  {"invalid_message", "room is missing"},
 		`"join","kitchen"`:   {"invalid_room", ""},
 		`"join","branch:b2"`: {"forbidden", ""},
-		`"newOrder",{"orderId":"1","branchId":"b2"}`:                    {"forbidden", ""},
-		`"newOrder",{"orderId":"1\u0000","branchId":"b1"}`:              {"schema_violation", ""},
-		`"newOrder",{"orderId":"1\ud800","branchId":"b1"}`:              {"schema_violation", ""},
+		`"newOrder",{"orderId":"1","branchId":"b2"}`:                      {"forbidden", ""},
+		`"newOrder",{"orderId":"1\u0000","branchId":"b1"}`:                {"schema_violation", ""},
+		`"newOrder",{"orderId":"1\ud800","branchId":"b1"}`:                {"schema_violation", ""},
 		`"newOrder",{"orderId":"1","branchId":"b1","correlationId":"\t"}`: {"invalid_parameter", "correlationId"},
 	} {
 		c.Send(t, `2/orders,7[`+emitted+`]`)

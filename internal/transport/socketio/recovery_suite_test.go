@@ -235,7 +235,7 @@ func TestRecovery_Crowd(t *testing.T) {
 	}
 	i.AwaitMetric(t, `tailroom_socketio_connects_total{recovery="recovered"}`, float64(len(list)))
 	i.AwaitMetric(t, `tailroom_connections{role="web",transport="socketio"}`, 1)
-	i.AwaitMetric(t, `tailroom_engineio_connections{transport="websocket"}`, 1)
+	i.AwaitMetric(t, `tailroom_engineio_connections{transport="websocket",version="4"}`, 1)
 }
 
 // What the log does not have any more is not recovered: a new pid, a reset, and then what there is.
