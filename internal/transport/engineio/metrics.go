@@ -26,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tailroom_engineio_connections", Help: "Engine.IO connections at present, by the transport they use and the protocol's version.",
+			Name: "tailroom_engineio_connections", Help: "Engine.IO connections by the transport they use at present.",
 			ConstLabels: prometheus.Labels{"version": version},
 		}, []string{"transport"}),
 		handshakes: f.NewCounterVec(prometheus.CounterOpts{
