@@ -15,7 +15,7 @@
 // on from the log.
 //
 //	switch.go    Switch: which request goes where
-//	voucher.go      the voucher; seen.go: that it is used once
+//	voucher.go   the voucher; seen.go: that it is used once
 //	forward.go   passing on; socket.go: a WebSocket that is passed on
 //	receive.go   taking what is passed on
 //	takeover.go  telling the others of a session that was resumed here

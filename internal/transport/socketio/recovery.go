@@ -56,17 +56,6 @@ func newSID() string {
 // sealer makes pids and reads them. The first of its keys signs, all verify.
 type sealer [][]byte
 
-// newSealer returns one with a key of its own when there is none to share. Other
-// instances, and the next life of this one, then believe offsets alone.
-func newSealer(keys [][]byte) sealer {
-	if len(keys) > 0 {
-		return keys
-	}
-	key := make([]byte, sha256.Size)
-	_, _ = rand.Read(key) // it never fails
-	return sealer{key}
-}
-
 // seal makes the pid of c.
 func (s sealer) seal(c claim, o owner) string {
 	sid, err := encoding.DecodeString(c.sid)

@@ -51,16 +51,6 @@ func TestPID(t *testing.T) {
 	}
 }
 
-func TestSealer_WithoutAKey(t *testing.T) {
-	t.Parallel()
-	o, c := owner{}, claim{sid: newSID()}
-	one, other := newSealer(nil), newSealer(nil)
-	_, ok := one.open(one.seal(c, o), o)
-	require.True(t, ok)
-	_, ok = other.open(one.seal(c, o), o)
-	require.False(t, ok)
-}
-
 func TestParseOffset(t *testing.T) {
 	t.Parallel()
 	c, ok := parseOffset("p2-1042")

@@ -42,16 +42,15 @@ type Config struct {
 	// Replies reports whether the acknowledgement of an event type waits for its
 	// reply.
 	Replies func(namespace, name string) bool
-	// Keys make pids: the first signs, all verify. Without any, recovery ends with the
-	// process, but for the clients' offsets.
+	// Keys make pids: the first signs, all verify. There is one at least.
 	Keys [][]byte
 	// Trailing are the namespaces whose events carry their offset as their last
 	// argument; in the others it comes behind them, in an event of its own.
 	Trailing []string
 	// KeepExpired lets sessions live on when their token has expired.
 	KeepExpired bool
-	// Returned, when not nil, is told of each public id that a client came back with,
-	// so that other instances hear of it, too. It must not block.
+	// Returned is told of each public id that a client came back with, so that other
+	// instances hear of it, too. It must not block.
 	Returned       func(sid string)
 	Heartbeat      time.Duration // between two bookmarks
 	WriteTimeout   time.Duration
@@ -75,7 +74,7 @@ var _ engineio.Handler = (*conn)(nil)
 
 // New returns a Server. Close it.
 func New(c Config) *Server {
-	return &Server{Config: c, metrics: newMetrics(c.Metrics), pids: newSealer(c.Keys), sockets: sockets{bySID: map[string]entry{}}}
+	return &Server{Config: c, metrics: newMetrics(c.Metrics), pids: c.Keys, sockets: sockets{bySID: map[string]entry{}}}
 }
 
 // Accept begins to talk over a connection.

@@ -80,9 +80,7 @@ func (x *sockets) leave(s *socket) {
 // waiting, elsewhere. That is said before the client has an answer, so that it is older than
 // whatever the client does next on another instance.
 func (s *Server) supersede(ctx context.Context, sid string) error {
-	if s.Returned != nil {
-		s.Returned(sid)
-	}
+	s.Returned(sid)
 	return s.sockets.free(ctx, sid)
 }
 
