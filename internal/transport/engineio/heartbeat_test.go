@@ -107,5 +107,12 @@ func TestHeartbeat_BehindWhatWasSent(t *testing.T) {
 	}
 	c := s.poller(t)
 	c.hears(t, "pinged")
-	says(t, c.get(t), "4before\x1e2")
+	// The handler is told before the ping is placed: it may come with the next answer.
+	first := c.get(t)
+	if first.body == "4before" {
+		says(t, first, "4before")
+		says(t, c.get(t), "2")
+		return
+	}
+	says(t, first, "4before\x1e2")
 }
