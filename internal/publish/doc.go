@@ -5,8 +5,10 @@
 //
 // Errors are *problem.Error, ready to be shown.
 //
-//	input.go   input: an event as publishers write it
-//	desk.go    Desk: from inputs to drafts to receipts
-//	ask.go     Ask: an event that wants an answer
-//	judge.go   Judge: what was published with SQL
+//	input.go    input: an event as publishers write it
+//	draft.go    from an input to a draft: rights, rooms, data
+//	desk.go     Desk: groups of drafts, and their receipts
+//	ask.go      Ask: an event that wants an answer
+//	judge.go    Judge: what was published with SQL
+//	explain.go  the log's errors as a publisher may see them
 package publish
