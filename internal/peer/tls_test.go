@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,16 +31,29 @@ func startTLS(t *testing.T, pool *pgxpool.Pool, authority *certtest.Authority, n
 	return n
 }
 
+// trusted is the authority that the process trusts. It reads once whom.
+var (
+	trust   sync.Once
+	trusted *certtest.Authority
+)
+
+func trustOf(t *testing.T) *certtest.Authority {
+	t.Helper()
+	authority := certtest.NewAuthority(t)
+	pem, err := os.ReadFile(authority.File)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(systemRoots, pem, 0o600))
+	t.Cleanup(func() { _ = os.Remove(systemRoots) }) // has been read by then
+	return authority
+}
+
 // Instances speak TLS to each other where one advertises https, and believe what the
 // system does: here, what SSL_CERT_FILE names. Whoever cannot show a certificate of
 // that, for that address, is not spoken to.
 func TestForward_TLS(t *testing.T) {
 	t.Parallel()
-	authority := certtest.NewAuthority(t)
-	pem, err := os.ReadFile(authority.File)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(systemRoots, pem, 0o600))
-	t.Cleanup(func() { _ = os.Remove(systemRoots) })
+	trust.Do(func() { trusted = trustOf(t) })
+	authority := trusted
 
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	b := start(t, pool)
