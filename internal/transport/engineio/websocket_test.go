@@ -128,8 +128,9 @@ func TestSend_Slow(t *testing.T) {
 // Who polls now and then is not slow, whatever there is for him. Nothing is lost.
 func TestSend_WaitsForPolls(t *testing.T) {
 	t.Parallel()
-	c := serve(t, func(c *Config) { c.WriteTimeout = time.Second }).poller(t)
-	const each, messages = 50 << 10, 60
+	// All of it takes longer than that, and no poll nearly as long.
+	c := serve(t, func(c *Config) { c.WriteTimeout = 4 * time.Second }).poller(t)
+	const each, messages = 50 << 10, 80
 	sent := make(chan error, 1)
 	go func() {
 		for n := range messages {
@@ -141,7 +142,7 @@ func TestSend_WaitsForPolls(t *testing.T) {
 		sent <- nil
 	}()
 	for n := 0; n < messages; {
-		<-time.After(400 * time.Millisecond)
+		<-time.After(500 * time.Millisecond)
 		got := c.get(t)
 		require.NoError(t, got.err)
 		require.Equal(t, 200, got.status, got.body)
