@@ -75,13 +75,16 @@ func (f *follower) asPage(ctx context.Context, i *instance) error {
 	if err := conn.Tell(ctx, "40"+f.namespace+","+string(connect)); err != nil {
 		return err
 	}
-	for left := f.stay(); (left > 0 || !f.live) && !f.done(); left-- {
+	for left := 1 + f.stay(); left > 0 && !f.done(); {
 		packet, err := conn.Receive(ctx)
 		if err != nil {
 			return err
 		}
 		if err := f.packet(packet); err != nil {
 			return err
+		}
+		if f.live { // or else a desktop app with much to get again would never hear a ping
+			left--
 		}
 	}
 	return nil
