@@ -186,7 +186,7 @@ var packetForm = regexp.MustCompile(`(?s)^([0-6])(?:(/[^,]*),)?([0-9]*)([\[{"].*
 
 func parse(text string) (Packet, error) {
 	m := packetForm.FindStringSubmatch(text)
-	if m == nil || m[4] != "" && !json.Valid([]byte(m[4])) {
+	if len(m) == 0 || m[4] != "" && !json.Valid([]byte(m[4])) {
 		return Packet{}, fmt.Errorf("%w: %q", ErrPacket, text)
 	}
 	p := Packet{Kind: int(m[1][0] - '0'), Namespace: m[2], ID: m[3], Data: json.RawMessage(m[4]), Raw: text}
