@@ -166,8 +166,8 @@ func (f *follower) news(packet sioclient.Packet) error {
 	return f.kept(strings.TrimPrefix(offset, "p"))
 }
 
-// bare is an event as it comes: unique, for the data name it.
-func bare(kind string, data []byte) []byte { return fmt.Appendf(nil, "[%q,%s]", kind, data) }
+// bare is an event of which its type and data are known: unique, for the data name it.
+func bare(kind string, data []byte) []byte { return append([]byte(kind+" "), data...) }
 
 // deliver takes an event that comes for the first time, or again in its place. After a new
 // start that place may be anywhere among those that had an offset.

@@ -122,7 +122,7 @@ func audience(t *testing.T, s *script) []*follower {
 		},
 		{
 			token: branch, namespace: "/orders", matches: in("c1", "/orders", "company:c1", "branch:b1", "branch:b3"),
-			page: &page{transport: sioclient.WebSocket, anew: true}, away: 1500 * time.Millisecond,
+			page: &page{transport: sioclient.WebSocket, anew: true}, away: 500 * time.Millisecond,
 		},
 	} {
 		f.random, f.cursor, f.away, f.page.places = s.random(), "1-0", max(f.away, 100*time.Millisecond), map[string]int{}
