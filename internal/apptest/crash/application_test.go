@@ -125,7 +125,7 @@ func (d *deal) publish(ctx context.Context, conn *pgx.Conn) error {
 		}
 		id := uuid.NewString()
 		d.IDs = append(d.IDs, id)
-		if _, err := part.Exec(ctx, "SELECT tailroom.publish('c1', '/orders', 'newOrder', $1, id => $2)", d.order(), id); err != nil {
+		if _, err := part.Exec(ctx, "SELECT tailroom.publish('c1', '/orders', 'newOrder', $1, id => $2)", d.order(id), id); err != nil {
 			return err
 		}
 		if d.random.IntN(8) > 0 {
@@ -151,7 +151,7 @@ func (d *deal) append(ctx context.Context, conn *pgx.Conn) error {
 	d.appended = append(d.appended, id)
 	var version int64
 	r := apptest.Receipt{ID: id, Version: &version}
-	err = tx.QueryRow(ctx, "SELECT position, version FROM tailroom.append('c1', '/orders', 'newOrder', $1, id => $2)", d.order(), id).
+	err = tx.QueryRow(ctx, "SELECT position, version FROM tailroom.append('c1', '/orders', 'newOrder', $1, id => $2)", d.order(id), id).
 		Scan(&r.Position, &version)
 	if err != nil {
 		return err
@@ -174,8 +174,8 @@ func (d *deal) close(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-func (d *deal) order() map[string]any {
-	return map[string]any{"orderId": fmt.Sprint(d.random.IntN(20)), "branchId": fmt.Sprintf("b%d", 1+d.random.IntN(3)), "note": "c1, with SQL"}
+func (d *deal) order(id string) map[string]any {
+	return map[string]any{"orderId": fmt.Sprint(d.random.IntN(20)), "branchId": fmt.Sprintf("b%d", 1+d.random.IntN(3)), "note": id + ", c1, with SQL"}
 }
 
 // find finds out whether the transaction has committed. If it is still about to,

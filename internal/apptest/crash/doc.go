@@ -4,8 +4,9 @@
 // A round is a cluster: a PostgreSQL server of its own, two or three instances,
 // and proxies of each instance's own on its two ways to the database. Publishers
 // publish over HTTP, NDJSON, WebSockets and with SQL; most repeat what was not
-// answered until it is, some leave it at that. Followers read over WebSockets and
-// event streams, and come back to any instance with their cursor. A script of
+// answered until it is, some leave it at that. Followers read over WebSockets, event
+// streams and Socket.IO, and come back to any instance with their cursor, or as its
+// library does; a desktop app is started anew and brings nothing. A script of
 // faults strikes the processes, PostgreSQL, the lines between them, and the
 // machine. After each step of the script everything is mended, everybody has to
 // go on, and the records are held against the log; see package check.
@@ -26,7 +27,7 @@
 //	machine_*_test.go    a clock that can be wrong, a disk that can be full
 //	publisher_test.go    who publishes; group_test.go what; door_test.go how
 //	application_test.go  who publishes with SQL
-//	follower_test.go     who reads; line_test.go over what
+//	follower_test.go     who reads; socketio_test.go as a page; line_test.go over what
 //	evidence_test.go     what all of them were told, and the comparison
 //	control_test.go      broken logs and records, which must be found out
 package crash

@@ -23,6 +23,17 @@ type reading struct {
 	matches  func(*event.Entry) bool
 	from, to int64
 	sent     []check.Delivery
+	bare     bool // without positions, and as what bare returns
+}
+
+func (r *reading) compare(log []*event.Entry) (err error) {
+	sent := r.sent
+	if r.bare {
+		if sent, err = r.located(log); err != nil {
+			return err
+		}
+	}
+	return check.Reader(log, r.matches, r.from, r.to, sent)
 }
 
 // evidence is what everybody was told up to some moment.
@@ -74,7 +85,7 @@ func (e *evidence) compare(log []*event.Entry, until time.Time, complete bool) e
 		if !complete {
 			known = log[:sort.Search(len(log), func(n int) bool { return log[n].Cursor.Position > r.to })]
 		}
-		if err := check.Reader(known, r.matches, r.from, r.to, r.sent); err != nil {
+		if err := r.compare(known); err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}

@@ -39,10 +39,12 @@ type follower struct {
 	rooms     []string // nil: all that are granted
 	matches   func(*event.Entry) bool
 	stream    bool          // over event streams; else over WebSockets
+	page      *page         // over Socket.IO, if there is one
 	patient   bool          // he stays until the connection breaks by itself
 	away      time.Duration // for how long he stays away at most
 	random    *rand.Rand
 	http      *http.Client
+	instances []*instance
 	live      bool // he was told so, on this connection
 
 	mu       sync.Mutex
@@ -56,14 +58,17 @@ type follower struct {
 
 // run reads until the marker has come.
 func (f *follower) run(ctx context.Context, instances []*instance) error {
-	f.http = newClient(impatience)
+	f.http, f.instances = newClient(impatience), instances
 	if f.patient {
 		f.http = newClient(patience)
 	}
 	for ctx.Err() == nil && !f.done() {
 		i := pick(f.random, instances)
 		follow := f.overSocket
-		if f.stream {
+		switch {
+		case f.page != nil:
+			follow = f.overSocketIO
+		case f.stream:
 			follow = f.overStream
 		}
 		err := follow(ctx, i)
@@ -120,7 +125,7 @@ func (f *follower) has(position int64) error {
 func (f *follower) reading() reading {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return reading{name: f.name, matches: f.matches, from: f.from, to: f.to, sent: slices.Clone(f.sent)}
+	return reading{name: f.name, matches: f.matches, from: f.from, to: f.to, sent: slices.Clone(f.sent), bare: f.page != nil}
 }
 
 // overSocket follows over a WebSocket until that ends, or he has had enough.

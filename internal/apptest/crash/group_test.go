@@ -106,12 +106,12 @@ func (w *writer) taken(g *group) {
 
 // event makes an event.
 func (w *writer) event() map[string]any {
-	branch := fmt.Sprintf("b%d", 1+w.random.IntN(3))
+	branch, id := fmt.Sprintf("b%d", 1+w.random.IntN(3)), uuid.NewString()
 	e := map[string]any{
-		"id": uuid.NewString(), "namespace": "/orders", "type": "newOrder",
+		"id": id, "namespace": "/orders", "type": "newOrder",
 		"data": map[string]any{
 			"orderId": strconv.Itoa(w.random.IntN(20)), "printerId": "p1", "branchId": branch,
-			"note": w.company + strings.Repeat(".", w.random.IntN(1500)),
+			"note": id + ", " + w.company + strings.Repeat(".", w.random.IntN(1500)),
 		},
 	}
 	if w.random.IntN(4) == 0 {

@@ -44,7 +44,7 @@ func (c *cluster) newInstance(t *testing.T, number int) *instance {
 	port := freePort(t)
 	i.url = "http://127.0.0.1:" + port
 	i.environ = append([]string{
-		"PORT=" + port, "INSTANCE_ID=" + fmt.Sprint("i", number), "JWT_SECRET=" + apptest.Secret,
+		"PORT=" + port, "TAILROOM_ADVERTISE_URL=" + i.url, "INSTANCE_ID=" + fmt.Sprint("i", number), "JWT_SECRET=" + apptest.Secret,
 		"TAILROOM_JWT_SECRET_PREVIOUS=" + apptest.SecretPrevious, "CLUSTER_SECRET=" + apptest.ClusterSecret,
 		"DATABASE_URL=" + pgtest.Writer(i.appends.DSN()), "TAILROOM_LISTEN_DATABASE_URL=" + pgtest.Writer(i.listen.DSN()), "GORACE=halt_on_error=1",
 	}, c.settings...)

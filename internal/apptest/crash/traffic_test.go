@@ -14,6 +14,7 @@ import (
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/apptest"
 	"github.com/tailroom/tailroom/internal/apptest/check"
+	"github.com/tailroom/tailroom/internal/apptest/sioclient"
 	"github.com/tailroom/tailroom/internal/event"
 )
 
@@ -29,7 +30,8 @@ type traffic struct {
 	fail             context.CancelCauseFunc
 	stopped          atomic.Bool
 	writing, reading *errgroup.Group
-	looks            int // at the log, to compare
+	looks            int   // at the log, to compare
+	tip              int64 // of the log, when everybody got on the last time
 }
 
 // newTraffic begins with a cluster that is well. Whoever is told what must not be
@@ -111,6 +113,22 @@ func audience(t *testing.T, s *script) []*follower {
 			list = append(list, f)
 		}
 	}
+	for _, f := range []*follower{
+		{token: wide, namespace: "/orders", matches: in("c1", "/orders"), page: &page{transport: sioclient.WebSocket}},
+		{token: other, namespace: "/orders", matches: in("c2", "/orders"), page: &page{transport: sioclient.Polling}},
+		{
+			token: wide, namespace: "/printing-ws", rooms: []string{"branch:b2"}, matches: in("c1", "/printing-ws", "branch:b2"),
+			page: &page{transport: sioclient.Polling, trailing: true},
+		},
+		{
+			token: branch, namespace: "/orders", matches: in("c1", "/orders", "company:c1", "branch:b1", "branch:b3"),
+			page: &page{transport: sioclient.WebSocket, anew: true}, away: 500 * time.Millisecond,
+		},
+	} {
+		f.random, f.cursor, f.away, f.page.places = s.random(), "1-0", max(f.away, 100*time.Millisecond), map[string]int{}
+		f.name = fmt.Sprintf("page of %s, by %s", f.namespace, f.page.transport)
+		list = append(list, f)
+	}
 	return list
 }
 
@@ -145,7 +163,18 @@ func (tr *traffic) goesOn(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	defer func() { tr.tip = tip }()
+	return eventually(ctx, "the desktop app has acknowledged", tr.acknowledged)
+}
+
+// acknowledged is an error unless the log has kept that the desktop app has got what there
+// was when everybody got on the last time.
+func (tr *traffic) acknowledged(ctx context.Context) error {
+	kept, err := query[int64](ctx, tr.cluster, "SELECT position FROM tailroom.consumers WHERE tenant = 'c1' AND name = 'test-desktop_app:/orders'")
+	if err == nil && kept < tr.tip {
+		err = fmt.Errorf("it is kept at %d, not at %d", kept, tr.tip)
+	}
+	return err
 }
 
 // evidence is what everybody knows now.

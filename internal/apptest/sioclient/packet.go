@@ -2,45 +2,12 @@ package sioclient
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 )
-
-// The kinds of packets.
-const (
-	Connect = iota
-	Disconnect
-	Event
-	Ack
-	ConnectError
-)
-
-// Packet is a packet of Socket.IO.
-type Packet struct {
-	Kind      int
-	Namespace string
-	ID        string // of an acknowledgement
-	Data      json.RawMessage
-	Raw       string
-}
-
-var packetForm = regexp.MustCompile(`(?s)^([0-6])(?:(/[^,]*),)?([0-9]*)([\[{"].*)?$`)
-
-func parse(t testing.TB, text string) Packet {
-	t.Helper()
-	m := packetForm.FindStringSubmatch(text)
-	require.NotNil(t, m, text)
-	p := Packet{Kind: int(m[1][0] - '0'), Namespace: m[2], ID: m[3], Data: json.RawMessage(m[4]), Raw: text}
-	if p.Namespace == "" {
-		p.Namespace = "/"
-	}
-	require.True(t, m[4] == "" || json.Valid(p.Data), text)
-	return p
-}
 
 // Event is the name of an event, and its arguments.
 func (p Packet) Event(t testing.TB) (name string, arguments []json.RawMessage) {
