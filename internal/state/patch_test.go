@@ -42,7 +42,8 @@ func printed(b []byte, value any) []byte {
 
 func genObject() *rapid.Generator[map[string]any] {
 	names := rapid.SampledFrom([]string{"", "a", "b", "cc", "é", `"`, `\`, "\n", "\n1", "{", "},", "\x7f", "ab,"})
-	leaves := rapid.SampledFrom([]any{nil, 1.0, true, "", "x", `{"a":1}`, `\`, `"}`, []any{}, []any{nil, map[string]any{"a": nil}, "]"}, map[string]any{}})
+	// No object is among them: the model writes into the target's, and each must be there once.
+	leaves := rapid.SampledFrom([]any{nil, 1.0, true, "", "x", `{"a":1}`, `\`, `"}`, []any{}, []any{nil, map[string]any{"a": nil}, "]"}})
 	var object func(depth int) *rapid.Generator[map[string]any]
 	object = func(depth int) *rapid.Generator[map[string]any] {
 		values := leaves

@@ -290,23 +290,36 @@ func TestRecovery_Trailing(t *testing.T) {
 	c.Until(t, "/printing-ws", "$live")
 	at := alert(t, i, "branch:b1", "1")
 	alert(t, i, "branch:b1", "2")
+	next := func() sioclient.Packet { // but for the bookmark of the namespace in marker mode
+		for {
+			p, err := c.Next(t)
+			require.NoError(t, err)
+			if !strings.HasPrefix(p.Raw, `2/printing-ws,["$o",`) {
+				return p
+			}
+		}
+	}
 	for n := range int64(2) {
-		p, err := c.Next(t)
-		require.NoError(t, err)
+		p := next()
 		require.Equal(t, fmt.Sprintf(`2/availability,["newAlert",{"message":"%d"},"p1-%d"]`, n+1, at+n), p.Raw)
 	}
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), `{"namespace":"/printing-ws","type":"printer:test","data":{"printerId":"p","branchId":"b1"}}`)
-	p, err := c.Next(t)
-	require.NoError(t, err)
-	require.NotContains(t, p.Raw, `"p1-`, "the other mode")
-	require.Contains(t, p.Raw, "printer:test")
-	offset, _ := c.Until(t, availability, "$o")
-	require.Equal(t, fmt.Sprintf("1-%d", at+2), sioclient.Offset(t, offset), "a bookmark")
+	heard, offset := false, ""
+	for !heard || offset != fmt.Sprintf("1-%d", at+2) { // a bookmark
+		p := next()
+		if p.Namespace == "/printing-ws" {
+			heard = true
+			require.NotContains(t, p.Raw, `"p1-`, "the other mode")
+			require.Contains(t, p.Raw, "printer:test")
+			continue
+		}
+		require.Contains(t, p.Raw, `["$o",`)
+		offset = strings.TrimSuffix(strings.TrimPrefix(p.Raw, `2/availability,["$o","p`), `"]`)
+	}
 	c.Close()
 	c = sioclient.Dial(t, i, sioclient.WebSocket)
 	require.Equal(t, w, c.Join(t, availability, sioclient.Token(token, "pid", w.PID, "offset", fmt.Sprintf("p1-%d", at))))
-	p, err = c.Next(t)
-	require.NoError(t, err)
+	p := next()
 	require.Contains(t, p.Raw, `"2"`)
 	require.Contains(t, p.Raw, fmt.Sprintf(`,"p1-%d"]`, at+1))
 }
