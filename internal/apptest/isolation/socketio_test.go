@@ -87,6 +87,7 @@ func TestIsolation_SocketIO(t *testing.T) {
 		require.Contains(t, line, classified)
 	}
 	// The engine's id of another is needed to read by polling, and guessed by nobody.
-	answer := i.Get(t, "/socket.io/?EIO=4&transport=polling&sid="+victim.SID[:len(victim.SID)-1]+"A", "")
+	guess := victim.SID[:len(victim.SID)-1] + "B" // in which no id of 128 bits ends
+	answer := i.Get(t, "/socket.io/?EIO=4&transport=polling&sid="+guess, "")
 	require.Equal(t, `{"code":1,"message":"Session ID unknown"}`, string(answer.Body))
 }
