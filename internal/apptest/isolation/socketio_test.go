@@ -59,6 +59,7 @@ func TestIsolation_SocketIO(t *testing.T) {
 	theirs, mine := apptest.Token(t, access.Service, "bravo"), apptest.Token(t, access.Service, "alpha")
 	i.Publish(t, theirs, "["+order("1", "b1", classified)+`,{"namespace":"/availability","type":"newAlert","data":{"message":"`+classified+`"}}]`)
 	i.Publish(t, mine, order("1", "b1", "mine"))
+	i.Reach(t, 3)
 	victim := sioclient.Dial(t, i, sioclient.WebSocket)
 	w := victim.Join(t, "/orders", sioclient.Token(theirs))
 	for _, token := range []string{mine, apptest.Token(t, access.Web, "alpha", "b1"), apptest.Token(t, access.Admin, "alpha")} {
