@@ -111,7 +111,7 @@ func TestConnect_Namespaces(t *testing.T) {
 		messages, _ := heard(t, c, at)
 		require.Equal(t, []string{"1"}, messages)
 		order := `{"namespace":"/orders","type":"newOrder","data":{"orderId":"%d","branchId":"` + transport + `"}}`
-		i.Publish(t, apptest.Token(t, access.Service, "c1"), fmt.Sprintf(order, 1))
+		i.Reach(t, i.Publish(t, apptest.Token(t, access.Service, "c1"), fmt.Sprintf(order, 1))[0].Position)
 		c.Join(t, "/orders", sioclient.Token(token))
 		i.Publish(t, apptest.Token(t, access.Service, "c1"), fmt.Sprintf(order, 2))
 		data, _ := c.Until(t, "/orders", "newOrder")
