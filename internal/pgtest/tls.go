@@ -1,13 +1,18 @@
 package pgtest
 
 import (
+	"context"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tailroom/tailroom/internal/localpg"
@@ -18,17 +23,27 @@ import (
 // last given to Show. It is stopped and removed when the test ends.
 func TLSServer(t testing.TB, cert, key []byte) (server *localpg.Server, port string) {
 	t.Helper()
-	free, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err = net.SplitHostPort(free.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, free.Close())
+	port = freePort(t)
 	c := config(Dir(t))
 	c.Settings["listen_addresses"], c.Settings["port"] = "127.0.0.1", port
 	server = start(t, c)
 	execute(t, server, "ALTER SYSTEM SET ssl = on")
 	Show(t, server, cert, key)
 	return server, port
+}
+
+// freePort is below those that the kernel gives to connections and to listeners
+// that name none: nobody takes it before the server does.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for {
+		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		free, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:"+port)
+		if err == nil {
+			require.NoError(t, free.Close())
+			return port
+		}
+	}
 }
 
 // Show gives a server another certificate and its key, in PEM. New connections
@@ -43,7 +58,22 @@ func Show(t testing.TB, server *localpg.Server, cert, key []byte) {
 		require.NoError(t, os.WriteFile(path, text, 0o600))
 		require.NoError(t, os.Chown(path, int(owner.Uid), int(owner.Gid)))
 	}
+	loaded := configured(t, server)
 	execute(t, server, "SELECT pg_reload_conf()")
+	require.Eventually(t, func() bool { return configured(t, server).After(loaded) }, patience, 5*time.Millisecond,
+		"the server reads its new certificate for the connections to come")
+}
+
+// configured is when the server read the settings that new connections get.
+func configured(t testing.TB, server *localpg.Server) (at time.Time) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server.URL("postgres"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	require.NoError(t, conn.QueryRow(ctx, "SELECT pg_conf_load_time()").Scan(&at))
+	return at
 }
 
 // TLSAddress is the address of a database of a TLSServer by a host name, which
