@@ -16,6 +16,29 @@ type Bound struct {
 	Epoch interface{}
 }
 
+type Connection struct {
+	Instance pgtype.UUID
+	// The instance's own count. Number 0 is no session: without it the table has forgotten what the instance has shown.
+	Number  int64
+	Session string
+	// Names the network connection: over Socket.IO each joined namespace is a session of its own.
+	Connection string
+	// Empty: every company.
+	Tenant    string
+	Subject   string
+	Role      string
+	Transport string
+	Engine    []byte
+	Address   string
+	Client    string
+	Version   string
+	Consumer  string
+	// The rooms that are joined in each namespace.
+	Rooms []byte
+	// By the clock of the instance.
+	Since time.Time
+}
+
 type Consumer struct {
 	Tenant string
 	Name   string
@@ -173,6 +196,25 @@ type Partition struct {
 	RecordedTo *time.Time
 	// Since when its times are a constraint that the planner knows.
 	SealedAt *time.Time
+}
+
+type PresentConnection struct {
+	Instance     pgtype.UUID
+	Number       int64
+	Session      string
+	Connection   string
+	Tenant       string
+	Subject      string
+	Role         string
+	Transport    string
+	Engine       []byte
+	Address      string
+	Client       string
+	Version      string
+	Consumer     string
+	Rooms        []byte
+	Since        time.Time
+	InstanceName string
 }
 
 type RecentID struct {

@@ -52,29 +52,30 @@ type Requests interface {
 
 // Config is what an API needs.
 type Config struct {
-	Verify     func(token string) (access.Grant, error)
-	Ticket     func(token string) (ticket string, grant access.Grant, err error)
-	Secure     func(*http.Request) bool // whether the client came by TLS
-	Catalog    *catalog.Catalog
-	Publisher  Publisher
-	History    History
-	Requester  Requester
-	Requests   Requests
-	Consumers  Consumers
-	States     States
-	Locator    session.Locator
-	Operator   Operator
-	Health     func(context.Context) Health
-	MaxBody    int64         // bytes of a JSON body, or of one NDJSON line
-	BodyTime   time.Duration // for a JSON body, or one NDJSON line, to come
-	WriteTime  time.Duration // for each slice of an answer to be taken
-	MaxRooms   int           // of a listing
-	Limits     *limit.Limits
-	Stream     http.Handler // GET /v1/stream
-	Socket     http.Handler // GET /v1/ws
-	SocketIO   http.Handler // /socket.io/; judges origins itself, by the same rule, for its refusals have a form of their own
-	Metrics    http.Handler // GET /metrics
-	Middleware func(http.Handler) http.Handler
+	Verify      func(token string) (access.Grant, error)
+	Ticket      func(token string) (ticket string, grant access.Grant, err error)
+	Secure      func(*http.Request) bool // whether the client came by TLS
+	Catalog     *catalog.Catalog
+	Publisher   Publisher
+	History     History
+	Requester   Requester
+	Requests    Requests
+	Consumers   Consumers
+	Connections Connections
+	States      States
+	Locator     session.Locator
+	Operator    Operator
+	Health      func(context.Context) Health
+	MaxBody     int64         // bytes of a JSON body, or of one NDJSON line
+	BodyTime    time.Duration // for a JSON body, or one NDJSON line, to come
+	WriteTime   time.Duration // for each slice of an answer to be taken
+	MaxRooms    int           // of a listing
+	Limits      *limit.Limits
+	Stream      http.Handler // GET /v1/stream
+	Socket      http.Handler // GET /v1/ws
+	SocketIO    http.Handler // /socket.io/; judges origins itself, by the same rule, for its refusals have a form of their own
+	Metrics     http.Handler // GET /metrics
+	Middleware  func(http.Handler) http.Handler
 }
 
 type api struct{ Config }
@@ -90,6 +91,7 @@ func New(c Config) (http.Handler, error) {
 	types := compress(a.answer(a.catalog))
 	requests, story := compress(a.answer(a.listRequests)), compress(a.answer(a.getRequest))
 	consumers, receipts := compress(a.answer(a.consumers)), compress(a.answer(a.receipts))
+	connections := compress(a.answer(a.connections))
 	stream, states := compress(a.answer(a.stream)), compress(a.answer(a.states))
 	alive, ready := http.HandlerFunc(a.healthz), http.HandlerFunc(a.readyz)
 	routes := map[string]map[string]http.Handler{
@@ -105,6 +107,7 @@ func New(c Config) (http.Handler, error) {
 		"/v1/state":                    {"GET": states, "HEAD": states},
 		"/v1/streams/{stream}":         {"GET": stream, "HEAD": stream},
 
+		"/v1/connections":    {"GET": connections, "HEAD": connections},
 		"/v1/revocations":    {"POST": a.answer(a.revoke)},
 		"/v1/disconnections": {"POST": a.answer(a.disconnect)},
 

@@ -67,6 +67,7 @@ type App struct {
 	log                    *eventlog.Log // on live
 	member                 *cluster.Member
 	consumers              *consumer.Desk
+	connections            *cluster.Connections
 	history                *eventlog.Log // on queries
 	appender               *eventlog.Appender
 	keeper                 *maintenance.Keeper
@@ -119,6 +120,8 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 		return nil, err
 	}
 	a.consumers = consumer.New(a.live, a.member.Incarnation(), registry)
+	a.connections = cluster.NewConnections(a.live, a.member.Incarnation(), a.sessions.Review)
+	a.sessions.Watch = a.connections.Watch
 	if err := a.openHTTP(ctx, types, registry); err != nil {
 		return nil, err
 	}
@@ -241,8 +244,9 @@ func (a *App) openHTTP(ctx context.Context, types *catalog.Catalog, registry *pr
 		Verify: verifier.Verify, Ticket: verifier.Ticket, Secure: c.Proxies.Secure,
 		Catalog: types, Publisher: desk, History: a.history, Locator: a.hub,
 		Requester: requests, Requests: a.history, Consumers: consumer.NewReader(a.history), States: a.states,
-		Operator: operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
-		Health:   a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
+		Connections: cluster.NewListing(a.queries, a.history.Turn, a.connections),
+		Operator:    operator{App: a, turns: fair.NewGate(orderPlaces, orderShare)},
+		Health:      a.health, MaxBody: c.MaxMessageBytes, BodyTime: c.BodyTimeout, WriteTime: c.WriteTimeout,
 		MaxRooms: c.MaxRooms, Limits: limits, Stream: stream,
 		Socket: a.sockets, SocketIO: a.peers.Handler(a.engine, a.socketIO.Supersede),
 		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
@@ -288,6 +292,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.keeper.Run(life) })
 	g.Go(func() error { return a.member.Run(life) })
 	g.Go(func() error { return a.consumers.Run(life) })
+	g.Go(func() error { return a.connections.Run(life) })
 	if a.keys != nil {
 		g.Go(func() error { return a.keys.Run(life) })
 	}

@@ -1,13 +1,17 @@
 // Package cluster lets the instances know of each other. Each shows itself in a
 // table every second; one is alive that was seen in the last five, by the
 // database's clock. Two that live never have the same name: who finds his taken
-// goes by another. Each says where the others reach it.
+// goes by another. Each says where the others reach it, and who is connected to it:
+// changes are shown at once and then every second, and a dead instance's connections
+// are nobody's.
 //
 // Nothing that must be right depends on it. An instance that cannot reach the
 // database counts as dead, and goes on serving what it has.
 //
-//	cluster.go  Member: this instance; its name, its heartbeat
-//	peers.go    Peer: the others
+//	cluster.go      Member: this instance; its name, its heartbeat
+//	peers.go        Peer: the others
+//	connections.go  Connections: the sessions of this instance, shown to all
+//	listing.go      Listing: who is connected, at all instances
 package cluster
 
 import (

@@ -53,6 +53,7 @@ func TestRoles_Access(t *testing.T) {
 		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log, "requests": log,
 		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
 		"instances": "writer SELECT", "consumers": "writer SELECT", "consumer_acks": "writer SELECT", "consumer_states": "writer SELECT",
+		"connections": "writer SELECT", "present_connections": "writer SELECT",
 		"states": log, "state_generations": log, "state_head": log,
 		"state_keyframes": "writer SELECT", "state_floor": "writer SELECT", "state_floor_progress": nobody,
 		"state_generations_generation_seq": nobody,
@@ -70,6 +71,7 @@ func TestRoles_Access(t *testing.T) {
 		"outbox_horizon()": "writer EXECUTE", "epoch_new()": "writer EXECUTE",
 		"revoke_tokens()": "writer EXECUTE", "forget_revocations()": "writer EXECUTE", "disconnect_sessions()": "writer EXECUTE",
 		"instance_join()": "writer EXECUTE", "instance_beat()": "writer EXECUTE", "instance_leave()": "writer EXECUTE",
+		"connections_seen()": "writer EXECUTE", "connections_show()": "writer EXECUTE",
 		"consumer_claim()": "writer EXECUTE", "consumer_flush()": "writer EXECUTE", "consumer_lag()": "writer EXECUTE",
 		"consumers_lagging()": "writer EXECUTE", "consumer_acks_forget()": "writer EXECUTE", "consumer_erase()": "writer EXECUTE",
 		"redact()": nobody, "tell()": nobody, "tell_rows()": nobody,
@@ -146,7 +148,7 @@ func TestRoles_Writer(t *testing.T) {
 	require.Subset(t, tables, []string{
 		"events", "events_1", "events_6", "events_21", "streams", "recent_ids_0", "recent_ids_1",
 		"epochs", "log", "partitions", "outbox", "outbox_rejected", "redactions", "revocations", "event_types", "schema_migrations",
-		"requests", "instances", "consumers", "consumer_acks",
+		"requests", "instances", "consumers", "consumer_acks", "connections",
 		"states", "state_generations", "state_keyframes", "state_floor", "state_floor_progress",
 	})
 	forbidden := []string{

@@ -64,7 +64,7 @@ func (s *Session) Consume(ctx context.Context, log Locator, consumers Consumers,
 		}
 		return Beginning{}, err
 	}
-	s.claim = claim
+	s.claim, s.consumer = claim, name
 	if asked == nil {
 		acked := event.Start{Origin: event.At, Cursor: claim.Start()}
 		asked = &Beginning{Asked: acked}

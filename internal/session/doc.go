@@ -22,5 +22,6 @@
 //	subscription.go  which topics are followed
 //	reason.go        why a session ends: the table of close codes
 //	registry.go      all sessions of the instance, and how they are drained
+//	report.go        what operators see of a session
 //	expel.go         revoked tokens, and what operators disconnect
 package session

@@ -19,10 +19,9 @@ const clockMargin = 5 * time.Second
 // ExpelRevoked ends the sessions whose tokens are revoked by one of the list, which
 // is known to Revoked already.
 func (r *Registry) ExpelRevoked(list []access.Revocation) {
-	revoked := func(s *Session, _ time.Time) bool { return r.revoked(s) }
 	for _, revocation := range list {
-		r.expel(r.subjects, revocation.Subject, TokenRevoked, revoked)
-		r.expel(r.tokens, revocation.TokenID, TokenRevoked, revoked)
+		r.expel(r.subjects, revocation.Subject, TokenRevoked, r.revoked)
+		r.expel(r.tokens, revocation.TokenID, TokenRevoked, r.revoked)
 	}
 }
 
@@ -41,9 +40,9 @@ func (r *Registry) Recheck(s *Session) {
 // by the clock of the instance, they may also have begun a little after it. As with a
 // revocation, a token for all companies is not one company's.
 func (r *Registry) Disconnect(d event.Disconnection, before time.Time) {
-	meant := func(s *Session, since time.Time) bool {
+	meant := func(s *Session) bool {
 		grant := s.Grant()
-		return (d.Session != "" || since.Before(before.Add(clockMargin))) &&
+		return (d.Session != "" || s.since.Before(before.Add(clockMargin))) &&
 			(d.Tenant == "" || !grant.PlatformWide && grant.Tenant == d.Tenant)
 	}
 	r.expel(r.subjects, d.Subject, Disconnected, meant)
@@ -52,13 +51,12 @@ func (r *Registry) Disconnect(d event.Disconnection, before time.Time) {
 
 // expel ends those that are meant of the sessions that an index has under a name; ""
 // is nobody's.
-func (r *Registry) expel(x index, name string, reason Reason, meant func(s *Session, since time.Time) bool) {
+func (r *Registry) expel(x index, name string, reason Reason, meant func(*Session) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for s := range x.of(name) {
-		since := r.sessions[s]
-		if meant(s, since) {
-			s.Expel(reason, func(s *Session) bool { return meant(s, since) })
+		if meant(s) {
+			s.Expel(reason, meant)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func enter(t *testing.T, r *Registry, id string, grant access.Grant) *guest {
 	}, []Subscription{{Namespace: "/orders"}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { g.ended <- r.Run(ctx, "websocket", g.Session) }()
+	go func() { g.ended <- r.Run(ctx, g.Session) }()
 	t.Cleanup(func() {
 		cancel()
 		<-g.Session.done

@@ -17,9 +17,14 @@ type Registry struct {
 	// Revoked reports whether a grant's token is revoked. It is set before the first
 	// session comes, or never: then none is.
 	Revoked func(access.Grant) bool
+	// Watch is told of a session when it begins, when its Report is another, when
+	// somebody Reviews it, and when it has ended. It is set as Revoked is; it must not
+	// wait, and may be called by any goroutine.
+	Watch func(Report)
 
 	mu       sync.Mutex
-	sessions map[*Session]time.Time // and when they began
+	sessions map[*Session]struct{}
+	numbers  int64 // the last that was given
 	subjects index
 	tokens   index
 	ids      index
@@ -36,7 +41,7 @@ type Registry struct {
 func NewRegistry(reg prometheus.Registerer) *Registry {
 	f := promauto.With(reg)
 	r := &Registry{
-		sessions: map[*Session]time.Time{},
+		sessions: map[*Session]struct{}{},
 		subjects: index{},
 		tokens:   index{},
 		ids:      index{},
@@ -58,7 +63,7 @@ func NewRegistry(reg prometheus.Registerer) *Registry {
 	for _, reason := range reasons {
 		r.closed.WithLabelValues(reason.Name)
 	}
-	for _, transport := range []string{"websocket", "sse", "socketio"} {
+	for _, transport := range Transports {
 		r.opened.WithLabelValues(transport)
 		for _, role := range access.Roles {
 			r.connections.WithLabelValues(transport, string(role))
@@ -67,13 +72,14 @@ func NewRegistry(reg prometheus.Registerer) *Registry {
 	return r
 }
 
-// Run runs a session that came over a transport, and returns why it ended. A
-// session that comes while the instance drains is told to leave at once.
-func (r *Registry) Run(ctx context.Context, transport string, s *Session) Reason {
-	role := string(s.Grant().Role)
+// Run runs a session, and returns why it ended. A session that comes while the
+// instance drains is told to leave at once.
+func (r *Registry) Run(ctx context.Context, s *Session) Reason {
+	transport, role := s.origin.Transport, string(s.Grant().Role)
 	r.mu.Lock()
-	since := time.Now()
-	r.sessions[s] = since
+	r.numbers++
+	s.number, s.since, s.watch = r.numbers, time.Now(), r.Watch
+	r.sessions[s] = struct{}{}
 	if r.draining {
 		s.Leave(0)
 	}
@@ -83,10 +89,13 @@ func (r *Registry) Run(ctx context.Context, transport string, s *Session) Reason
 	r.connections.WithLabelValues(transport, role).Inc()
 
 	reason := s.Run(ctx)
+	if s.watch != nil {
+		s.watch(Report{Number: s.number, Ended: true})
+	}
 
 	r.connections.WithLabelValues(transport, role).Dec()
 	r.closed.WithLabelValues(reason.Name).Inc()
-	r.seconds.Observe(time.Since(since).Seconds())
+	r.seconds.Observe(time.Since(s.since).Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, s)

@@ -37,10 +37,10 @@ func (c *crowd) join(t *testing.T, ctx context.Context) *sink { //nolint:revive 
 	t.Helper()
 	f := newFeed()
 	s := &sink{start: time.Now()}
-	session, err := New(Config{Open: f.open, Sink: s, Grant: branch(), Rules: rules, Heartbeat: heartbeat, Start: f.tip}, nil)
+	session, err := New(Config{Origin: Origin{Transport: "websocket"}, Open: f.open, Sink: s, Grant: branch(), Rules: rules, Heartbeat: heartbeat, Start: f.tip}, nil)
 	require.NoError(t, err)
 	c.sinks = append(c.sinks, s)
-	go func() { c.ended <- c.Run(ctx, "websocket", session) }()
+	go func() { c.ended <- c.Run(ctx, session) }()
 	synctest.Wait()
 	return s
 }

@@ -29,6 +29,7 @@ const (
 // Config is what a Session starts with.
 type Config struct {
 	ID        string // names the session to operators
+	Origin    Origin // and says where its client is
 	Open      Opener
 	Sink      Sink
 	States    States // for snapshots; nil where nobody asks for one
@@ -54,7 +55,12 @@ type Session struct {
 	feed      Feed // while Run runs
 	mailbox   mailbox
 	places    places // the Registry's
-	claim     Claim  // nil: it is no consumer
+	origin    Origin
+	number    int64        // the Registry's; with watch and since set by it
+	since     time.Time    // when the session began
+	watch     func(Report) // nil: nobody
+	claim     Claim        // nil: it is no consumer
+	consumer  string       // its name; "": it is none
 
 	cursor   event.Cursor // everything up to here was sent
 	newest   event.Cursor // of the last event that was
@@ -88,7 +94,7 @@ func New(c Config, list []Subscription) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{
-		id: c.ID, sink: c.Sink, states: c.States, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
+		id: c.ID, origin: c.Origin, sink: c.Sink, states: c.States, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
 		open: c.Open, cursor: c.Start, said: c.Start, reset: c.Reset,
 		mailbox: newMailbox(), done: make(chan struct{}),
 	}
@@ -183,6 +189,7 @@ func (s *Session) follow(subs subscriptions) {
 	if s.claim != nil {
 		s.claim.Follow(topics)
 	}
+	s.report()
 }
 
 // Do runs fn in the session's goroutine, between two batches, and returns when
@@ -241,6 +248,7 @@ func (s *Session) Run(ctx context.Context) Reason {
 	defer s.mailbox.close()
 	s.feed = s.open(s.subs.topics(s.Grant()), s.mailbox.wake)
 	defer s.feed.Close()
+	s.report()
 	defer context.AfterFunc(ctx, s.mailbox.signal)()
 	// The first beat comes anywhere in the first interval: sessions that
 	// arrived together must not beat together for ever.

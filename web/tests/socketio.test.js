@@ -115,6 +115,13 @@ describe('Socket.IO', { concurrency: 8 }, () => {
     await page.received(100)
     assert.deepEqual(page.orders, Array.from({ length: 100 }, (_, i) => `o-${i}`))
     assert.deepEqual(page.ends, [])
+    // Operators see it change, at whatever instance.
+    const { instance, transport, rooms, engine } = await eventually(async () =>
+      (await company.connections(other.url)).find(({ engine }) => engine.transport === 'websocket'))
+    assert.deepEqual({ instance, transport, rooms, engine }, {
+      instance: 'one', transport: 'socketio', rooms: { '/orders': ['branch:b7', `company:${company.companyId}`] },
+      engine: { transport: 'websocket', version: 4 },
+    })
   })
 
   for (const [name, transport] of Object.entries(transports)) {

@@ -48,6 +48,7 @@ func BenchmarkSend(b *testing.B) {
 type deaf struct{}
 
 func (deaf) Message(Message) error { return nil }
+func (deaf) Upgraded()             {}
 func (deaf) Pinged()               {}
 func (deaf) Ponged()               {}
 func (deaf) Closed(string)         {}

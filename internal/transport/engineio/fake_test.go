@@ -63,6 +63,7 @@ func (k *talk) Message(m Message) error {
 }
 
 func (k *talk) Pinged()              { k.said <- "pinged" }
+func (k *talk) Upgraded()            { k.said <- "upgraded" }
 func (k *talk) Ponged()              { k.said <- "ponged" }
 func (k *talk) Closed(reason string) { k.said <- "closed " + reason; close(k.said) }
 

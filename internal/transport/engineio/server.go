@@ -53,6 +53,8 @@ type Handler interface {
 	Pinged()
 	// Ponged says that the ping which was told of last has been answered.
 	Ponged()
+	// Upgraded says that Transport is another from now on.
+	Upgraded()
 	// Closed is the last, and called once: with the reason in Socket.IO's words.
 	Closed(reason string)
 }

@@ -34,6 +34,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *Conn) {
 		if claimed && c.tryOut(k) {
 			if c.adopt(k) {
 				s.metrics.upgrades.WithLabelValues(upgradeDone).Inc()
+				c.tellUpgraded()
 				c.read(k)
 			}
 			k.hangUp(c.cause())
@@ -47,6 +48,14 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *Conn) {
 	}
 	if !ok && claimed {
 		c.giveUp(nil)
+	}
+}
+
+func (c *Conn) tellUpgraded() {
+	c.calling.Lock()
+	defer c.calling.Unlock()
+	if c.ctx.Err() == nil {
+		c.handler.Upgraded()
 	}
 }
 

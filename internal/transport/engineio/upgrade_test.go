@@ -41,7 +41,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	k.send(t, "4hello")
 	require.Equal(t, "4hello", k.next(t))
-	c.hears(t, "message polled", "message hello")
+	c.hears(t, "message polled", "upgraded", "message hello")
 	require.Equal(t, 1, s.metric(t, "upgrades_total", "done"))
 	require.Equal(t, 1, s.metric(t, "connections", "websocket"))
 	require.Equal(t, 0, s.metric(t, "connections", "polling"))
@@ -103,7 +103,7 @@ func TestUpgrade_Twice(t *testing.T) {
 	require.EqualValues(t, websocket.StatusNormalClosure, websocket.CloseStatus(third.closes(t)))
 	k.send(t, "4hello")
 	require.Equal(t, "4hello", k.next(t))
-	c.hears(t, "message hello")
+	c.hears(t, "upgraded", "message hello")
 }
 
 // An upgrade that fails leaves the connection as it was, and another may be tried.

@@ -18,6 +18,7 @@ import (
 type conn struct {
 	server  *Server
 	engine  *engineio.Conn
+	id      string          // for operators; what names it in its requests is a secret
 	ctx     context.Context //nolint:containedctx // the connection's life
 	tooLate *time.Timer     // rings unless a namespace is joined
 
@@ -98,6 +99,23 @@ func (c *conn) packet(p packet) error {
 		c.event(s, p)
 	}
 	return nil // nobody waits for an acknowledgement
+}
+
+// origin is where the sessions of the connection come from.
+func (c *conn) origin() session.Origin {
+	return session.Origin{
+		Transport: Transport, Connection: c.id, Address: c.engine.Remote().String(),
+		Engine: func() session.Engine {
+			return session.Engine{Transport: c.engine.Transport(), Version: engineio.Version}
+		},
+	}
+}
+
+// Upgraded has operators see it.
+func (c *conn) Upgraded() {
+	for _, s := range c.sockets() {
+		s.session.Review()
+	}
 }
 
 // find returns the socket of a namespace. Without one, known says that there was one.

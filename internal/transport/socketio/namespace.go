@@ -175,7 +175,7 @@ func (c *conn) open(ctx context.Context, s *socket, grant access.Grant, asked au
 		id += "." + newSID()
 	}
 	s.session, err = session.New(session.Config{
-		ID: id, Open: c.server.Open, Sink: s, Grant: grant, Rules: c.server.Rules, Heartbeat: c.server.Heartbeat,
+		ID: id, Origin: c.origin(), Open: c.server.Open, Sink: s, Grant: grant, Rules: c.server.Rules, Heartbeat: c.server.Heartbeat,
 		Start: begin.Cursor, Reset: begin.Reset,
 	}, []session.Subscription{{Namespace: s.namespace, Rooms: asked.Rooms}})
 	if err != nil {
@@ -203,7 +203,7 @@ func (c *conn) welcome(s *socket, o owner, begin session.Beginning, from start) 
 	}
 	c.server.metrics.connects.WithLabelValues(string(outcome)).Inc()
 	slog.InfoContext(c.ctx, "session begins", "component", "socketio", "session", s.session.ID(),
-		"remote", c.engine.Remote().String(), "engine", c.engine.Transport(), "namespace", s.namespace,
+		"connection", c.id, "remote", c.engine.Remote().String(), "engine", c.engine.Transport(), "namespace", s.namespace,
 		"subject", o.grant.Subject, "company", o.grant.Tenant, "role", o.grant.Role, "consumer", s.consumer,
 		"recovery", outcome, "cursor", begin.Cursor.String())
 	c.join(s)

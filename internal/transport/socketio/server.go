@@ -80,7 +80,7 @@ func New(c Config) *Server {
 // Accept begins to talk over a connection.
 func (s *Server) Accept(engine *engineio.Conn) engineio.Handler {
 	s.work.Add(1)
-	return &conn{server: s, engine: engine, ctx: engine.Context(), tooLate: time.AfterFunc(s.ConnectTimeout, func() {
+	return &conn{server: s, engine: engine, id: newSID(), ctx: engine.Context(), tooLate: time.AfterFunc(s.ConnectTimeout, func() {
 		s.Limits.Hit(limit.HelloTimeout)
 		engine.Close(session.HelloTimeout)
 	})}

@@ -55,7 +55,7 @@ func newSocket(c *conn, namespace string) *socket {
 
 // run runs the session, and ends the connection or leaves the namespace when it has ended.
 func (s *socket) run() {
-	reason := s.conn.server.Sessions.Run(s.ctx, Transport, s.session)
+	reason := s.conn.server.Sessions.Run(s.ctx, s.session)
 	slog.InfoContext(s.ctx, "session ended", "component", "socketio", "session", s.session.ID(), "namespace", s.namespace,
 		"subject", s.session.Grant().Subject, "reason", reason.Name, "cursor", s.session.Cursor().String())
 	s.conn.forget(s, true) // unless the client has left

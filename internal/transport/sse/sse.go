@@ -104,7 +104,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	grant := opened.Grant()
 	slog.InfoContext(r.Context(), "session begins", "component", "sse", "session", opened.ID(), "remote", remote.String(),
 		"subject", grant.Subject, "company", grant.Tenant, "role", grant.Role, "cursor", opened.Cursor().String())
-	reason := h.Sessions.Run(r.Context(), "sse", opened)
+	reason := h.Sessions.Run(r.Context(), opened)
 	slog.InfoContext(r.Context(), "session ended", "component", "sse", "session", opened.ID(), "remote", remote.String(),
 		"subject", grant.Subject, "reason", reason.Name, "cursor", opened.Cursor().String())
 }
@@ -146,7 +146,7 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 		s.given = begin.Asked.Cursor
 	}
 	return session.New(session.Config{
-		ID: uuid.NewString(), Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat,
+		ID: uuid.NewString(), Origin: session.Origin{Transport: "sse", Address: h.Client(r).String()}, Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat,
 		Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 }

@@ -92,7 +92,7 @@ func (c *conn) serve(ctx context.Context) {
 		cancel(err) // the reason for which the session ends as well
 		c.end(err)
 	})
-	reason := c.handler.Sessions.Run(ctx, "websocket", c.session)
+	reason := c.handler.Sessions.Run(ctx, c.session)
 	slog.InfoContext(ctx, "session ended", "component", "ws", "session", c.session.ID(), "subject", c.subject,
 		"reason", reason.Name, "cursor", c.session.Cursor().String())
 	c.end(reason)
@@ -262,7 +262,9 @@ func (c *conn) open(ctx context.Context, m *message, list []session.Subscription
 		return begin, err
 	}
 	c.session, err = session.New(session.Config{
-		ID: uuid.NewString(), Open: c.handler.Open, Sink: c, Grant: c.grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
+		ID: uuid.NewString(), Open: c.handler.Open, Origin: session.Origin{
+			Transport: "websocket", Address: c.remote, Client: legible(m.Client.Name), Version: legible(m.Client.Version),
+		}, Sink: c, Grant: c.grant, Rules: c.handler.Rules, Heartbeat: c.handler.Heartbeat,
 		Start: begin.Cursor, Reset: begin.Reset, States: c.handler.States,
 	}, list)
 	if err != nil {

@@ -108,6 +108,7 @@ let companies = 0
 export function newCompany() {
   const companyId = `c${++companies}`
   const service = api(mint({ companyId, userRole: 'service' }))
+  const operator = { Authorization: `Bearer ${mint({ companyId, userRole: 'admin' })}` }
   return {
     companyId,
     /** A page's token of the branch b7, or whose the claims say. */
@@ -119,9 +120,14 @@ export function newCompany() {
     history: async (url) => (await service.history(url)).map((envelope) => JSON.parse(envelope)),
     /** What only an operator does: /v1/revocations, /v1/disconnections. */
     async operate(url, path, order) {
-      const headers = { Authorization: `Bearer ${mint({ companyId, userRole: 'admin' })}` }
-      const response = await fetch(url + path, { method: 'POST', headers, body: JSON.stringify(order) })
+      const response = await fetch(url + path, { method: 'POST', headers: operator, body: JSON.stringify(order) })
       if (response.status !== 201) throw new Error(`${response.status}: ${await response.text()}`)
+    },
+    /** The company's sessions, as an operator sees them. */
+    async connections(url) {
+      const response = await fetch(`${url}/v1/connections`, { headers: operator })
+      if (response.status !== 200) throw new Error(`${response.status}: ${await response.text()}`)
+      return (await response.json()).connections
     },
   }
 }

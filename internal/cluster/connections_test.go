@@ -1,0 +1,233 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tailroom/tailroom/internal/access"
+	"github.com/tailroom/tailroom/internal/eventlog"
+	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/session"
+)
+
+// epoch is when all sessions begin.
+var epoch = time.Date(2026, 1, 31, 18, 30, 0, 123456000, time.UTC)
+
+// report is how a session of c1 in /orders is.
+func report(number int64, rooms ...string) session.Report {
+	id := fmt.Sprint("s", number)
+	return session.Report{
+		Number: number, Session: id, Connection: id, Tenant: "c1", Subject: "u", Role: access.Web, Transport: "websocket",
+		Address: "127.0.0.1", Rooms: map[string][]string{"/orders": append([]string{}, rooms...)}, Since: epoch,
+	}
+}
+
+// office is a member with its connections, and how often it was asked for them again.
+type office struct {
+	*Connections
+
+	member  *Member
+	listing *Listing
+	reviews int
+}
+
+func open(t *testing.T, pool *pgxpool.Pool, name string) *office {
+	t.Helper()
+	o := &office{member: join(t, pool, name)}
+	o.Connections = NewConnections(pool, o.member.Incarnation(), func() { o.reviews++ })
+	o.listing = NewListing(pool, eventlog.NewShared(pool).Turn, o.Connections)
+	return o
+}
+
+// openLiving is open of one that shows itself, and so is not taken for dead.
+func openLiving(t *testing.T, pool *pgxpool.Pool, name string) *office {
+	t.Helper()
+	o := open(t, pool, name)
+	run(t, o.member)
+	return o
+}
+
+func (o *office) counts(t *testing.T) Counts {
+	t.Helper()
+	counts, _, err := o.listing.Read(t.Context(), Filter{}, Place{}, 1)
+	require.NoError(t, err)
+	return counts
+}
+
+func (o *office) list(t *testing.T, f Filter, after Place, most int) []Connection {
+	t.Helper()
+	_, list, err := o.listing.Read(t.Context(), f, after, most)
+	require.NoError(t, err)
+	return list
+}
+
+// What changes is seen by all: who comes, who is elsewhere, who goes.
+func TestConnections_Show(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	one, two := openLiving(t, pool, "one"), openLiving(t, pool, "two")
+	require.Equal(t, map[string]int64{"one": 0, "two": 0}, one.counts(t).ByInstance)
+	one.Watch(report(1, "branch:b1"))
+	one.Watch(report(2, "branch:b1", "company:c1"))
+	one.Watch(report(3))
+	one.Watch(session.Report{Number: 3, Ended: true})
+	two.Watch(report(1, "branch:b2"))
+	require.NoError(t, two.Show(t.Context()))
+	counts := one.counts(t)
+	require.Equal(t, map[string]int64{"one": 2, "two": 1}, counts.ByInstance)
+	require.Equal(t, int64(3), counts.Total)
+	require.Equal(t, map[string]int64{"branch:b1": 2, "company:c1": 1, "branch:b2": 1}, counts.ByRoom)
+
+	moved := report(1, "branch:b3")
+	moved.Role, moved.Engine = access.Service, &session.Engine{Transport: "polling", Version: 4}
+	one.Watch(moved)
+	one.Watch(session.Report{Number: 2, Ended: true})
+	counts = one.counts(t)
+	require.Equal(t, map[string]int64{"branch:b3": 1, "branch:b2": 1}, counts.ByRoom)
+	require.Equal(t, map[string]int64{"service": 1, "web": 1}, counts.ByRole)
+	list := two.list(t, Filter{Instance: "one"}, Place{}, 10)
+	require.Len(t, list, 1)
+	require.Equal(t, moved.Engine, list[0].Engine)
+	require.True(t, epoch.Equal(list[0].Since))
+}
+
+// What the database has forgotten is asked for again, once: with a crash of its own, or
+// because the others took the instance for dead.
+func TestConnections_Forgotten(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := open(t, pool, "one")
+	show := func(number int64) (numbers []int64) {
+		o.Watch(report(number))
+		require.NoError(t, o.Show(t.Context()))
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT array_agg(number ORDER BY number) FROM tailroom.connections WHERE number > 0").Scan(&numbers))
+		return numbers
+	}
+	require.Equal(t, []int64{1}, show(1))
+	require.Equal(t, 1, o.reviews, "the first time")
+	require.Equal(t, []int64{1, 2}, show(2))
+	require.Equal(t, 1, o.reviews)
+
+	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connections")
+	require.NoError(t, err)
+	require.Equal(t, []int64{3}, show(3))
+	require.Equal(t, 2, o.reviews)
+
+	o.member.Leave(t.Context())
+	o.Watch(report(4))
+	require.ErrorIs(t, o.Show(t.Context()), errUnknown)
+	require.NoError(t, o.member.beat(t.Context()))
+	require.Equal(t, []int64{4, 5}, show(5))
+	require.Equal(t, 3, o.reviews)
+}
+
+// An instance that is dead has no connections, and leaves none behind.
+func TestConnections_OfTheDead(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	live, dead := openLiving(t, pool, "live"), open(t, pool, "dead")
+	seen := func(when string) {
+		_, err := pool.Exec(t.Context(), "UPDATE tailroom.instances SET seen_at = now() + $1::text::interval WHERE name = 'dead'", when)
+		require.NoError(t, err)
+	}
+	seen("1 hour")
+	dead.Watch(report(1))
+	require.NoError(t, dead.Show(t.Context()))
+	require.Equal(t, int64(1), live.counts(t).Total)
+	seen("-6 seconds")
+	counts := live.counts(t)
+	require.Zero(t, counts.Total)
+	require.Equal(t, map[string]int64{"live": 0}, counts.ByInstance)
+	require.Empty(t, live.list(t, Filter{}, Place{}, 1))
+	dead.member.Leave(t.Context())
+	var left int
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.connections WHERE number > 0").Scan(&left))
+	require.Zero(t, left)
+}
+
+// What could not be shown waits, and what is newer wins.
+func TestConnections_NotShown(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := openLiving(t, pool, "one")
+	for number := range int64(maxShown + 1) {
+		o.Watch(report(number + 1))
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, o.Show(gone))
+	batch := o.take()
+	require.Len(t, batch, maxShown)
+	newer := report(batch[0].Number, "branch:b9")
+	o.Watch(newer)
+	o.putBack(batch)
+	counts := o.counts(t)
+	require.Equal(t, int64(maxShown+1), counts.Total)
+	require.Equal(t, map[string]int64{"branch:b9": 1}, counts.ByRoom)
+}
+
+// A page begins behind the one before, whatever comes and goes meanwhile.
+func TestListing_Pages(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	one, two := openLiving(t, pool, "one"), openLiving(t, pool, "two")
+	for number := range int64(5) {
+		one.Watch(report(number + 1))
+		two.Watch(report(number + 1))
+	}
+	require.NoError(t, one.Show(t.Context()))
+	require.NoError(t, two.Show(t.Context()))
+	seen, after := map[Place]bool{}, Place{}
+	for {
+		page := one.list(t, Filter{}, after, 3)
+		for _, s := range page {
+			require.False(t, seen[s.Place])
+			seen[s.Place], after = true, s.Place
+		}
+		if len(page) < 3 {
+			break
+		}
+	}
+	require.Len(t, seen, 10)
+}
+
+// There can be more rooms than anybody wants to read of: those with the most are told.
+func TestListing_ManyRooms(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := openLiving(t, pool, "one")
+	var rooms []string
+	for n := range MaxRooms + 1 {
+		rooms = append(rooms, fmt.Sprintf("branch:b%04d", n))
+	}
+	o.Watch(report(1, rooms...))
+	o.Watch(report(2, rooms[MaxRooms]))
+	counts := o.counts(t)
+	require.Len(t, counts.ByRoom, MaxRooms)
+	require.True(t, counts.MoreRooms)
+	require.Equal(t, int64(2), counts.ByRoom[rooms[MaxRooms]])
+	require.NotContains(t, counts.ByRoom, rooms[MaxRooms-1])
+}
+
+// Whatever a client calls itself, it is shown.
+func TestConnections_StrangeTexts(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := openLiving(t, pool, "one")
+	strange := report(1, "branch:b1")
+	strange.Client, strange.Subject = `"; DROP TABLE x; --\ `+strings.Repeat("ü", 200), "a\xffb"
+	o.Watch(strange)
+	list := o.list(t, Filter{}, Place{}, 2)
+	require.Len(t, list, 1)
+	require.Equal(t, strange.Client, list[0].Client)
+	text, err := json.Marshal(list[0].Subject)
+	require.NoError(t, err)
+	require.Equal(t, `"a\ufffdb"`, strings.ReplaceAll(string(text), "�", `\ufffd`))
+}
