@@ -77,10 +77,7 @@ func (c *Connections) Run(ctx context.Context) error {
 	away := false
 	for {
 		err := c.Show(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if (err != nil) != away {
+		if ctx.Err() == nil && (err != nil) != away {
 			if away = err != nil; away {
 				slog.WarnContext(ctx, "the connections of this instance cannot be shown", "component", "cluster", "error", err)
 			} else {

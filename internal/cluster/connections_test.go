@@ -29,6 +29,9 @@ func report(number int64, rooms ...string) session.Report {
 	}
 }
 
+// endOf says that a session has ended.
+func endOf(number int64) session.Report { return session.Report{Number: number, Ended: true} }
+
 // office is a member with its connections, and how often it was asked for them again.
 type office struct {
 	*Connections
@@ -77,7 +80,7 @@ func TestConnections_Show(t *testing.T) {
 	one.Watch(report(1, "branch:b1"))
 	one.Watch(report(2, "branch:b1", "company:c1"))
 	one.Watch(report(3))
-	one.Watch(session.Report{Number: 3, Ended: true})
+	one.Watch(endOf(3))
 	two.Watch(report(1, "branch:b2"))
 	require.NoError(t, two.Show(t.Context()))
 	counts := one.counts(t)
@@ -88,7 +91,7 @@ func TestConnections_Show(t *testing.T) {
 	moved := report(1, "branch:b3")
 	moved.Role, moved.Engine = access.Service, &session.Engine{Transport: "polling", Version: 4}
 	one.Watch(moved)
-	one.Watch(session.Report{Number: 2, Ended: true})
+	one.Watch(endOf(2))
 	counts = one.counts(t)
 	require.Equal(t, map[string]int64{"branch:b3": 1, "branch:b2": 1}, counts.ByRoom)
 	require.Equal(t, map[string]int64{"service": 1, "web": 1}, counts.ByRole)

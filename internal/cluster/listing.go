@@ -109,7 +109,8 @@ func (l *Listing) count(ctx context.Context, tx pgx.Tx, f Filter) (Counts, error
 func (l *Listing) list(ctx context.Context, tx pgx.Tx, f Filter, after Place, most int) ([]Connection, error) {
 	rows, err := l.sql.ConnectionList(ctx, tx, db.ConnectionListParams{
 		Tenant: f.Tenant, Instance: f.Instance, Namespace: f.Namespace, Room: f.Room, Role: f.Role, Subject: f.Subject,
-		Transport: f.Transport, AfterInstance: pgtype.UUID{Bytes: after.Instance, Valid: true}, AfterNumber: after.Number, MaxRows: int32(most),
+		Transport: f.Transport, AfterInstance: pgtype.UUID{Bytes: after.Instance, Valid: true}, AfterNumber: after.Number,
+		MaxRows: int32(most),
 	})
 	list := make([]Connection, len(rows))
 	for i := range rows {

@@ -146,7 +146,8 @@ func (h *Handler) open(r *http.Request, s *stream) (*session.Session, error) {
 		s.given = begin.Asked.Cursor
 	}
 	return session.New(session.Config{
-		ID: uuid.NewString(), Origin: session.Origin{Transport: "sse", Address: h.Client(r).String()}, Open: h.Open, Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat,
+		ID: uuid.NewString(), Origin: session.Origin{Transport: "sse", Address: h.Client(r).String()}, Open: h.Open,
+		Sink: s, Grant: grant, Rules: h.Rules, Heartbeat: h.Heartbeat,
 		Start: begin.Cursor, Reset: begin.Reset,
 	}, list)
 }
