@@ -60,8 +60,10 @@ func (m *Member) Advertise(ctx context.Context, address string) error {
 	return m.beat(ctx)
 }
 
-// Peers are the other instances that live.
-func (m *Member) Peers() []*Peer {
+// Peers are the other instances that live, those that have just joined as well; while the
+// database is away, those that were seen last.
+func (m *Member) Peers(ctx context.Context) []*Peer {
+	_ = m.look(ctx, lookTimeout) // Run tells of a database that is away
 	m.peers.mu.Lock()
 	defer m.peers.mu.Unlock()
 	return slices.Collect(maps.Values(m.peers.known))

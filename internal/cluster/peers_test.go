@@ -34,7 +34,7 @@ func TestMember_PeerThatHasJustJoined(t *testing.T) {
 	require.Equal(t, two.Incarnation(), peer.Incarnation)
 	require.Equal(t, "http://10.0.0.7:3001", peer.URL.String())
 	require.Same(t, peer, one.Peer(t.Context(), two.Incarnation()))
-	require.Equal(t, []*Peer{peer}, one.Peers())
+	require.Equal(t, []*Peer{peer}, one.Peers(t.Context()))
 	require.NoError(t, one.Advertise(t.Context(), "http://10.0.0.6:3001"))
 	require.Nil(t, one.Peer(t.Context(), one.Incarnation()))
 }
@@ -71,7 +71,7 @@ func TestMember_PeerThatDies(t *testing.T) {
 	}
 	require.Greater(t, time.Since(begin), farewell)
 	require.Nil(t, one.Peer(t.Context(), two.Incarnation()))
-	require.Empty(t, one.Peers())
+	require.Empty(t, one.Peers(t.Context()))
 }
 
 // Nobody is taken for dead because the database was away: what counts is that others

@@ -21,6 +21,12 @@ func (s *Switch) Client(r *http.Request) netip.Addr {
 	return s.config.Client(r)
 }
 
+// Passed reports whether another instance has passed a request on.
+func (s *Switch) Passed(r *http.Request) bool {
+	_, passed := r.Context().Value(clientKey{}).(netip.Addr)
+	return passed
+}
+
 // receive answers a request with a voucher. mine says whether its session is this
 // instance's: a request is passed on once at most.
 func (s *Switch) receive(w http.ResponseWriter, r *http.Request, mine bool, next http.Handler, takenOver func(string, time.Time)) {

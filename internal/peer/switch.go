@@ -19,7 +19,7 @@ import (
 // Peers are the other instances: a *cluster.Member.
 type Peers interface {
 	Peer(ctx context.Context, incarnation uuid.UUID) *cluster.Peer
-	Peers() []*cluster.Peer
+	Peers(ctx context.Context) []*cluster.Peer
 }
 
 // Config is what a Switch needs.

@@ -94,9 +94,10 @@ func (s *Switch) announce(ctx context.Context) {
 			return
 		case <-s.takeovers.wake:
 		}
-		batch := s.takeovers.take() // empty when a wake came twice
-		for _, p := range s.config.Peers.Peers() {
-			sending.Go(func() { s.tell(ctx, p, batch) })
+		if batch := s.takeovers.take(); len(batch) > 0 { // none when a wake came twice
+			for _, p := range s.config.Peers.Peers(ctx) {
+				sending.Go(func() { s.tell(ctx, p, batch) })
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -108,9 +109,6 @@ func (s *Switch) announce(ctx context.Context) {
 
 // tell tells one peer.
 func (s *Switch) tell(ctx context.Context, p *cluster.Peer, batch []takeover) {
-	if len(batch) == 0 {
-		return
-	}
 	err := s.post(ctx, p, batch)
 	if err == nil {
 		s.metrics.told.Add(float64(len(batch)))

@@ -300,6 +300,22 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     assert.deepEqual(recovered(page), [false, true])
   })
 
+  test('polling only: a proxy loses an answer, and asks another instance again', async (t) => {
+    const company = newCompany()
+    const balancer = await newBalancer(t, one, two)
+    const page = follow(t, balancer.url, '/orders', { token: company.token(), transports: ['polling'] })
+    await page.live()
+    await company.order(one.url, 'o-1')
+    await page.received(1)
+    const lost = balancer.lose('o-2')
+    await company.order(one.url, 'o-2')
+    await lost
+    await company.order(one.url, 'o-3')
+    await page.until(() => page.orders.includes('o-3'))
+    assert.deepEqual(page.orders, ['o-1', 'o-2', 'o-3'])
+    assert.deepEqual(recovered(page), [false, true])
+  })
+
   test('the upgrade goes to another instance than the owner', async (t) => {
     const company = newCompany()
     const balancer = await newBalancer(t, ...instances)

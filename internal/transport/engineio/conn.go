@@ -55,6 +55,7 @@ type Conn struct {
 	transport string
 	out       []byte        // the payload that waits
 	parked    *poll         // the GET that waits; out is empty then
+	polled    *poll         // the last GET
 	posting   bool          // a POST is being read
 	taking    int           // how often out is being written now
 	taken     time.Time     // when that ended last

@@ -92,6 +92,7 @@ func serve(t testing.TB, change ...func(*Config)) *server {
 			s.talks <- k
 			return k
 		},
+		Passed:       func(r *http.Request) bool { return r.Header.Get("Passed") != "" },
 		Client:       func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		PingInterval: time.Minute, PingTimeout: time.Minute, WriteTimeout: patience, BodyTimeout: patience,
 		MaxPayload: 1_000_000, MaxConns: 1000, Metrics: prometheus.NewRegistry(),

@@ -12,7 +12,31 @@ import (
 )
 
 // poll is a GET. What it is answered comes once, and is written by the GET.
-type poll struct{ answer chan answer }
+type poll struct {
+	answer chan answer
+	mark   string // what tells it from the client's others, if it has that
+	passed bool   // by another instance
+}
+
+// maxMark is the longest mark of a GET that is looked at, in bytes.
+const maxMark = 64
+
+// newPoll reads the mark that clients put into each GET against caches.
+func (s *Server) newPoll(r *http.Request) *poll {
+	p := &poll{answer: make(chan answer, 1), passed: s.Passed(r)}
+	if mark := r.URL.Query().Get("t"); len(mark) <= maxMark {
+		p.mark = mark
+	}
+	return p
+}
+
+// repeats reports whether p is the GET of before, which a proxy has sent again because
+// no answer came (RFC 9110, 9.2.2: it may): an instance that passed the answer on may have
+// died with it. Of GETs that came straight here none is lost so, and careless clients
+// may mark all alike.
+func (p *poll) repeats(before *poll) bool {
+	return before != nil && p.mark != "" && p.mark == before.mark && (p.passed || before.passed)
+}
 
 // answer is a payload, or a refusal.
 type answer struct {
@@ -22,7 +46,8 @@ type answer struct {
 
 // get answers with all that waits, or waits for something to answer with.
 func (c *Conn) get(w http.ResponseWriter, r *http.Request) {
-	p := c.park()
+	p := c.server.newPoll(r)
+	c.park(p)
 	var a answer
 	select {
 	case a = <-p.answer:
@@ -54,8 +79,7 @@ func (c *Conn) get(w http.ResponseWriter, r *http.Request) {
 }
 
 // park makes a GET the one that waits, and answers it if that is not necessary.
-func (c *Conn) park() *poll {
-	p := &poll{answer: make(chan answer, 1)}
+func (c *Conn) park(p *poll) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -71,12 +95,14 @@ func (c *Conn) park() *poll {
 	case c.parked != nil: // two at once
 		c.end(ending{reason: unparsable.reason, word: transportError, poll: closePacket})
 		p.answer <- answer{refusal: &badRequest}
+	case p.repeats(c.polled): // what it was answered is lost: the client is to begin again
+		c.end(peerLost)
+		p.answer <- answer{refusal: &sidUnknown}
 	default:
 		c.beat.stirred = true
-		c.parked = p
+		c.parked, c.polled = p, p
 		c.serve()
 	}
-	return p
 }
 
 // serve gives what waits to the GET that waits. It is for who holds mu.

@@ -52,6 +52,48 @@ func TestPolling_TwoAtOnce(t *testing.T) {
 	c.hears(t, "closed transport error")
 }
 
+// A proxy that got no answer to a GET asks again. What the first took is lost then if it
+// went by way of another instance, so the client must begin again.
+func TestPolling_Repeated(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for name, test := range map[string]struct {
+		first, second string // how the two came
+		mark          string // of the second
+		lost          bool
+	}{
+		"both passed on":      {"Passed", "Passed", "a", true},
+		"the first passed on": {"Passed", "", "a", true},
+		"the second":          {"", "Passed", "a", true},
+		"another GET":         {"Passed", "Passed", "b", false},
+		"none passed on":      {"", "", "a", false},
+		"without a mark":      {"Passed", "Passed", "", false},
+		"too long a mark":     {"Passed", "Passed", strings.Repeat("a", 65), false},
+	} {
+		c := s.poller(t)
+		poll := func(way, mark string) response {
+			if test.mark == "" {
+				mark = ""
+			} else if len(test.mark) > 1 {
+				mark = test.mark
+			}
+			return ask(t, http.MethodGet, c.url()+"&t="+mark, "", strings.Fields(way+" "+way)...)
+		}
+		require.NoError(t, c.conn.Send([]byte("one")))
+		says(t, poll(test.first, "a"), "4one")
+		require.NoError(t, c.conn.Send([]byte("two")))
+		second := poll(test.second, test.mark)
+		if !test.lost {
+			says(t, second, "4two")
+			continue
+		}
+		require.Equal(t, 400, second.status, name)
+		require.Equal(t, `{"code":1,"message":"Session ID unknown"}`, second.body, name)
+		c.gone(t)
+		c.hears(t, "closed transport error")
+	}
+}
+
 // However two GETs meet, at most one waits, and no packet comes twice.
 func TestPolling_TwoAtOnceRace(t *testing.T) {
 	t.Parallel()

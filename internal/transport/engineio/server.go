@@ -68,6 +68,7 @@ type Config struct {
 	Admit        func(*http.Request) (limit.Seat, error)
 	Accept       func(*Conn) Handler // is called once for each connection
 	Client       func(*http.Request) netip.Addr
+	Passed       func(*http.Request) bool // whether another instance has passed it on
 	Limits       *limit.Limits
 	PingInterval time.Duration // from a pong to the next ping
 	PingTimeout  time.Duration // from a ping to its pong

@@ -151,6 +151,7 @@ func (c *Conn) adopt(k *socket) bool {
 	if !c.endBy.IsZero() {
 		k.line.EndBy(c.endBy)
 	}
+	c.polled = nil
 	if p := c.parked; p != nil {
 		c.parked = nil
 		p.answer <- answer{refusal: &badRequest}

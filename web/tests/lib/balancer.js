@@ -3,28 +3,44 @@ import { createServer, request as forward } from 'node:http'
 
 /**
  * A balancer without sticky sessions, as strict as one can be: each request and each upgrade goes to the next instance in
- * turn, whoever sends it. What is not there answers 502.
+ * turn, whoever sends it. What is not there answers 502. If it is told to lose an answer, it repeats the GET at the next
+ * instance, as nginx does when one dies before it has answered.
  */
 export async function startBalancer(...urls) {
   let targets = urls
   let turn = 0
   /** The query's sid and the instance of all that came, in order. */
   const seen = []
+  let losing
   const pass = (request, kind) => {
     const url = new URL(request.url, targets[turn++ % targets.length])
     seen.push({ kind, sid: url.searchParams.get('sid'), instance: url.origin })
     return forward(url, { method: request.method, headers: request.headers, agent: false })
   }
   const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
-    const onward = pass(request, request.method)
-    onward.on('response', (answer) => {
-      response.writeHead(answer.statusCode, answer.headers)
-      answer.pipe(response)
-      answer.on('error', () => response.destroy())
-    })
-    onward.on('error', () => response.headersSent ? response.destroy() : response.writeHead(502).end())
-    response.on('close', () => onward.destroy())
-    request.pipe(onward)
+    const send = () => {
+      const onward = pass(request, request.method)
+      onward.on('response', async (answer) => {
+        answer.on('error', () => response.destroy())
+        if (losing && request.method === 'GET') {
+          const body = Buffer.concat(await answer.toArray())
+          if (body.includes(losing.text)) {
+            losing.resolve()
+            losing = undefined
+            send().end()
+            return
+          }
+          response.writeHead(answer.statusCode, answer.headers).end(body)
+          return
+        }
+        response.writeHead(answer.statusCode, answer.headers)
+        answer.pipe(response)
+      })
+      onward.on('error', () => response.headersSent ? response.destroy() : response.writeHead(502).end())
+      response.on('close', () => onward.destroy())
+      return onward
+    }
+    request.pipe(send())
   })
   const tunnels = new Set()
   server.on('upgrade', (request, client, head) => {
@@ -61,6 +77,12 @@ export async function startBalancer(...urls) {
     /** From now on these are the instances. */
     leadTo(...others) {
       targets = others
+    },
+    /** Loses the next answer to a GET that has this text, and resolves when it has. */
+    lose(text) {
+      return new Promise((resolve) => {
+        losing = { text, resolve }
+      })
     },
     async stop() {
       server.closeAllConnections()
