@@ -110,11 +110,15 @@ func TestRetention_RequestsGo(t *testing.T) {
 	r := newRig(t, 5)
 	k := r.keeper(t, r.dsn, nothing, often)
 	a := r.appender(t, k.Wake)
+	var last int64 // 30, and one more for each that found no partition
 	for range 30 {
 		d := draft("order:1")
 		d.ReplyBy, d.Awaits = time.Now(), &event.Awaited{Type: "done", When: []byte(`{}`)}
 		eventually(t, func() bool { // until there is a partition for it
-			_, err := a.Append(t.Context(), nil, []event.Draft{d})
+			receipts, err := a.Append(t.Context(), nil, []event.Draft{d})
+			if err == nil {
+				last = receipts[0].Cursor.Position
+			}
 			return err == nil
 		})
 	}
@@ -123,7 +127,7 @@ func TestRetention_RequestsGo(t *testing.T) {
 	})
 	eventually(t, func() bool { return r.layout(t).Floor >= 25 })
 	eventually(t, func() bool {
-		return value[bool](t, r, "SELECT min(position) > (SELECT floor FROM tailroom.log) AND max(position) = 30 FROM tailroom.requests")
+		return value[bool](t, r, "SELECT min(position) > (SELECT floor FROM tailroom.log) AND max(position) = $1 FROM tailroom.requests", last)
 	})
 	require.Zero(t, k.figure(t, "tailroom_maintenance_failures_total", dutyRetention))
 }
@@ -184,15 +188,15 @@ func TestRetention_WithASnapshotHeld(t *testing.T) {
 
 	slowest := r.traffic(t, a, 200)
 	t.Logf("with the snapshot held, the slowest append took %v and the slowest read %v", slowest.append, slowest.read)
-	require.Less(t, slowest.append, 2*time.Second)
-	require.Less(t, slowest.read, 2*time.Second)
+	require.Less(t, slowest.append, 3*time.Second, "a sweep waits longer than that")
+	require.Less(t, slowest.read, 3*time.Second)
 	eventually(t, func() bool { return r.layout(t).Ahead() == 3 })
 	r.awaitStates(t, "201 sealed, 221 current") // what he has not locked
 	require.Contains(t, r.states(t), "1 detaching, 21 full, ")
 	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.events WHERE position <= 20"), "who comes now does not see it")
 	since := time.Now()
 	require.Equal(t, 30, count(t, analyst))
-	require.Less(t, time.Since(since), 2*time.Second)
+	require.Less(t, time.Since(since), 3*time.Second)
 
 	require.NoError(t, analyst.Commit(t.Context()))
 	eventually(t, func() bool { return k.figure(t, "tailroom_partitions_dropped_total", "") == 11 })
