@@ -175,7 +175,7 @@ func TestCompression(t *testing.T) {
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
 	proxy := pgproxy.Start(t, pgtest.Database(t))
-	i := apptest.Start(t, proxy.DSN(), "TAILROOM_PUBLISH_TIMEOUT=200ms", "TAILROOM_POLL_INTERVAL=100ms")
+	i := apptest.Start(t, proxy.DSN(), "TAILROOM_PUBLISH_TIMEOUT=1s", "TAILROOM_POLL_INTERVAL=100ms")
 	token := apptest.Token(t, access.Service, "c1")
 	i.Publish(t, token, status(""))
 	proxy.Refuse(true)

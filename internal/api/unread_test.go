@@ -61,11 +61,11 @@ func TestUnread(t *testing.T) {
 // comes next on the connection.
 func TestUnread_AnswersThatTakeTheirTime(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=200ms", "TAILROOM_PUBLISH_RATE_PER_COMPANY=2")[0]
+	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=600ms", "TAILROOM_PUBLISH_RATE_PER_COMPANY=2")[0]
 	body := strings.Repeat(status("")+"\n", 4) // which waits for its rate
 	conn, in := raw(t, i, health)
 	require.Equal(t, http.StatusOK, answered(t, in).Status)
-	<-time.After(400 * time.Millisecond)
+	<-time.After(time.Second)
 	_, err := fmt.Fprintf(conn, "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nAuthorization: Bearer %s\r\n"+
 		"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n", apptest.Token(t, access.Service, "c1"), len(body))
 	require.NoError(t, err)

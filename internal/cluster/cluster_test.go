@@ -66,10 +66,10 @@ func TestMember_SuccessorOfTheKilled(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	killed := join(t, pool, "node")
-	begin := time.Now()
+	_, err := pool.Exec(t.Context(), "UPDATE tailroom.instances SET seen_at = now() + interval '1 hour'") // as if he lived
+	require.NoError(t, err)
 	successor := join(t, pool, "node")
 	require.Equal(t, "node", successor.Name())
-	require.Less(t, time.Since(begin), 5*time.Second)
 	require.Equal(t, []string{"node"}, names(t, pool))
 	// If he was not dead after all, he goes by another name when he is back.
 	run(t, successor)

@@ -70,6 +70,7 @@ func TestConsumer_GoesOn(t *testing.T) {
 	require.Equal(t, []int64{2, 4}, positions(t, s, 2))
 	s.Ack(t, "1-2")
 	s.Ack(t, "1-1") // less than before
+	pong(t, s)      // it has been heard
 	require.NoError(t, s.Conn.CloseNow())
 	c := one.AwaitConsumer(t, service, "kitchen-1", func(c apptest.Consumer) bool { return acked("1-2")(c) && away(c) })
 	require.Equal(t, int64(1), c.LagEvents)
@@ -97,6 +98,7 @@ func TestConsumer_GoesOn(t *testing.T) {
 	require.Equal(t, "1-0", s.Next(t).Cursor)
 	require.Equal(t, []int64{1, 2, 4}, positions(t, s, 3))
 	s.Ack(t, "1-1")
+	pong(t, s)
 	require.NoError(t, s.Conn.CloseNow())
 	three.AwaitConsumer(t, service, "kitchen-1", func(c apptest.Consumer) bool { return acked("1-4")(c) && away(c) })
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -79,7 +78,7 @@ func TestDesk_LateClaim(t *testing.T) {
 	line := &slow{Pool: pool, text: "consumer_claim", sent: make(chan struct{}), run: make(chan struct{})}
 	hanging, other := newDesk(line), newDesk(pool)
 	c := other.claimedFor(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), claimTimeout/2) // by then it has been sent
 	defer cancel()
 	claimed, passed := make(chan error, 1), make(chan error, 1)
 	s := newSession(t)

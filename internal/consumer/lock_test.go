@@ -50,11 +50,11 @@ func locked(t *testing.T, pool *pgxpool.Pool) (unlock func()) {
 	return func() { require.NoError(t, tx.Rollback(context.WithoutCancel(t.Context()))) }
 }
 
-// quick is a connection on which a statement takes two seconds at most.
+// quick is a connection on which a statement takes less than what is waited for a lock.
 func quick(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
 	t.Helper()
 	config := pool.Config().ConnConfig
-	config.RuntimeParams["statement_timeout"] = "2s"
+	config.RuntimeParams["statement_timeout"] = "4s"
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })

@@ -246,7 +246,7 @@ func TestForsake_TakesItsTime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.running(t).append(t, drafts(400)...)
-	log := eventlog.New(pgtest.Pool(t, r.dsn+"&statement_timeout=300"))
+	log := eventlog.New(pgtest.Pool(t, r.dsn+"&statement_timeout=2000"))
 	_, err := log.Epochs(t.Context())
 	require.NoError(t, err, "what is short has time enough")
 	release := r.holdLock(t) // so that it takes longer
@@ -256,7 +256,7 @@ func TestForsake_TakesItsTime(t *testing.T) {
 		done <- err
 	}()
 	r.awaitQueue(t, 1)
-	_, err = r.pool.Exec(t.Context(), "SELECT pg_sleep(0.5)") // the database's time
+	_, err = r.pool.Exec(t.Context(), "SELECT pg_sleep(2.5)") // the database's time
 	require.NoError(t, err)
 	release()
 	require.NoError(t, <-done)

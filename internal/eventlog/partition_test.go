@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -160,7 +159,7 @@ func TestPartitions_OtherConstraints(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(t, "ALTER TABLE tailroom.events ADD CONSTRAINT of_the_test CHECK (type <> 'newOrder')")
-	a := r.instanceOn(t, r.dsn, 200*time.Millisecond)
+	a := r.instanceOn(t, r.dsn, moment)
 	a.NoPartition = func() { t.Error("there is a partition") }
 	a.start()
 	_, err := wait(t, a.submit(t, draft("")))

@@ -348,13 +348,17 @@ func TestRelay_IsNotified(t *testing.T) {
 	rel.leads(t)
 	publish(t, r.pool, `{"n":0}`)
 	r.awaitLog(t, 1)
-	began := time.Now()
 	const rounds = 20
+	quick := 0
 	for n := range rounds {
+		began := time.Now()
 		publish(t, r.pool, note(n))
 		r.awaitLog(t, n+2)
+		if time.Since(began) < time.Second/2 {
+			quick++
+		}
 	}
-	require.Less(t, time.Since(began), rounds*time.Second/4)
+	require.Greater(t, quick, rounds*3/4, "the rest are a busy machine's")
 }
 
 // Who has nothing to do must not use up transaction numbers, nor write.

@@ -20,6 +20,10 @@ import (
 // patience is how long a test waits for what must happen, before it fails.
 const patience = 20 * time.Second
 
+// moment is the timeout of an instance that gives up soon: what it submits is under
+// way by then, however busy the machine is.
+const moment = time.Second
+
 // rig is a log of the test's own.
 type rig struct {
 	dsn  string

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -71,15 +72,18 @@ func TestListener_SilentOnes(t *testing.T) {
 	idle.turns(http.StateActive, http.StateIdle)
 	var silent []*Conn
 	for range fewSilent {
-		silent = append(silent, connect())
+		c := connect()
+		c.place.since = c.place.since.Add(time.Hour) // he has the time, however slow the machine is
+		silent = append(silent, c)
 	}
 	stranger := &Conn{listener: l}
 	l.peers.enter(stranger, netip.MustParseAddr("192.0.2.1"), false)
 	require.Equal(t, idle, l.peers.victim(silent[3], 100))
 	require.Nil(t, l.peers.victim(silent[3], 100))
 	require.Nil(t, l.peers.victim(stranger, 100))
-	silent[0].place.since = silent[0].place.since.Add(-handshake)
+	silent[0].place.since = time.Now().Add(-handshake)
 	require.Equal(t, silent[0], l.peers.victim(stranger, 100))
+	silent[1].place.since = time.Now()
 	connect()
 	more := connect()
 	require.Equal(t, silent[1], l.peers.victim(more, 100))

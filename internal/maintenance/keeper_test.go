@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -129,8 +130,9 @@ const leaderPID = `SELECT coalesce(max(pid), 0) FROM pg_locks WHERE locktype = '
 func TestKeeper_NoPartitionLeft(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 5)
-	leader := r.keeper(t, r.dsn, Policy{}, never)
-	eventually(t, func() bool { return leader.leads(t) })
+	leader := r.begin(t, pgx.ReadCommitted) // who leads, and makes none by chance
+	_, err := leader.Exec(t.Context(), "SELECT pg_advisory_xact_lock(1952541036, 4)")
+	require.NoError(t, err)
 	k := r.keeper(t, r.dsn, Policy{}, never)
 	a := r.appender(t, k.Wake)
 	a.append(t, 20, "") // all that there is room for
