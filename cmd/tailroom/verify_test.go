@@ -130,6 +130,7 @@ func TestProgress_Show(t *testing.T) {
 	for _, terminal := range []bool{false, true} {
 		var out bytes.Buffer
 		p := newProgress(&status{w: &out, terminal: terminal})
+		p.period = time.Hour // of which nothing passes here
 		p.show(at)
 		require.Empty(t, out.String(), "too early")
 		p.shown = p.shown.Add(-p.period)
