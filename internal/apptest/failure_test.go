@@ -3,7 +3,6 @@ package apptest_test
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -117,7 +116,7 @@ func TestFailure_NotificationsSwallowed(t *testing.T) {
 // end, nothing is lost and nothing comes twice.
 func TestFailure_PostgresRestarted(t *testing.T) {
 	t.Parallel()
-	for name, signal := range map[string]os.Signal{"fast": os.Interrupt, "immediate": syscall.SIGQUIT, "killed": os.Kill} {
+	for name, signal := range map[string]syscall.Signal{"fast": syscall.SIGINT, "immediate": syscall.SIGQUIT, "killed": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := pgtest.Server(t)
@@ -126,6 +125,8 @@ func TestFailure_PostgresRestarted(t *testing.T) {
 				apptest.Start(t, dsn), apptest.Start(t, dsn, slices.Concat(tinyWindow, []string{"TAILROOM_PUBLISH_TIMEOUT=50ms"})...),
 			}
 			tr := newTraffic(t, dsn, instances)
+			require.NoError(t, syscall.Kill(server.PID(), signal))
+			tr.awaitSaid(t, "degraded") // or some would not notice how short it was
 			require.NoError(t, server.Restart(t.Context(), signal))
 			tr.goesOn(t)
 			tr.awaitSaid(t, "live")
