@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -35,6 +35,9 @@ func TestDatabase_IsVerified(t *testing.T) {
 			"--database-url", database, "--listen-database-url", listen,
 		}
 	}
+	serving, interrupt := context.WithCancel(t.Context())
+	t.Cleanup(interrupt)
+	log := servingLog(interrupt) // of all of them: each takes the whole process's
 	for name, test := range map[string]struct {
 		args []string
 		says string
@@ -48,7 +51,7 @@ func TestDatabase_IsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t.Context(), test.args, apptest.Log, apptest.Log)
+			err := run(t.Context(), test.args, log, log)
 			require.ErrorContains(t, err, test.says)
 			require.ErrorContains(t, err, "x509: ")
 			require.NotContains(t, err.Error(), apptest.Secret)
@@ -56,8 +59,16 @@ func TestDatabase_IsVerified(t *testing.T) {
 	}
 	t.Run("whom it can believe", func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("it runs"))
-		defer cancel()
-		require.NoError(t, run(ctx, serve(good, good), apptest.Log, apptest.Log), "it runs until it is told to end")
+		require.NoError(t, run(serving, serve(good, good), log, log), "it runs until it is told to end")
 	})
+}
+
+// servingLog is a log that is told when somebody serves.
+type servingLog func()
+
+func (told servingLog) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(`"msg":"serving"`)) {
+		told()
+	}
+	return apptest.Log.Write(line)
 }

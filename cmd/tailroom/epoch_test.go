@@ -28,6 +28,7 @@ func TestEpoch(t *testing.T) {
 	require.Equal(t, "epoch 2 begins at position 3; cursors of older epochs are good up to 2\n", out)
 
 	// The instance takes it over at once, and nobody's cursor is any worse.
+	i.Reach(t, 2)
 	apptest.Eventually(t, func() bool { return i.Metric(t, "tailroom_hub_epoch") == 2 }, apptest.Patience, 10*time.Millisecond)
 	socket, welcome := i.Hello(t, apptest.Token(t, access.Web, "c1"), "1-2", `[{"namespace":"/orders"}]`)
 	require.Equal(t, "1-2", welcome.Cursor)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,19 +20,42 @@ import (
 func TestSimulate_FillsTheLog(t *testing.T) {
 	t.Parallel()
 	server := startInstance(t)
-	_, stderr, err := tailroom(t.Context(), nil, "simulate", "--url", server.URL, "--token", serviceToken(t),
-		"--rate", "4000", "--duration", "1s", "--companies", "2", "--branches", "2", "--seed", "1")
-	require.NoError(t, err)
-	require.Contains(t, stderr, "--seed 1\n")
-	require.Regexp(t, `: [1-9]\d* events published, \d+ a second, 0 refused\n$`, stderr)
-
-	events := logged(t, server, "c1") + logged(t, server, "c2")
-	for _, namespace := range catalog.Default().All() {
-		for _, typ := range namespace.Types {
-			require.Contains(t, events, `"type":"`+typ.Name+`"`)
+	simulate := func(ctx context.Context, more ...string) error {
+		_, stderr, err := tailroom(ctx, nil, append([]string{
+			"simulate", "--url", server.URL, "--token", serviceToken(t),
+			"--rate", "4000", "--companies", "2", "--branches", "2", "--seed", "1",
+		}, more...)...)
+		if err != nil {
+			return err
 		}
+		if !simulated.MatchString(stderr) {
+			return fmt.Errorf("it said %q", stderr)
+		}
+		return nil
 	}
+	require.NoError(t, simulate(t.Context(), "--duration", "1s"))
+
+	// However long the whole story takes here.
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- simulate(ctx) }()
+	apptest.Eventually(t, func() bool {
+		events := logged(t, server, "c1") + logged(t, server, "c2")
+		for _, namespace := range catalog.Default().All() {
+			for _, typ := range namespace.Types {
+				if !strings.Contains(events, `"type":"`+typ.Name+`"`) {
+					return false
+				}
+			}
+		}
+		return true
+	}, apptest.Patience, 200*time.Millisecond)
+	interrupt()
+	require.NoError(t, <-ended)
 }
+
+// simulated is what a simulation says that has published something.
+var simulated = regexp.MustCompile(`(?s)--seed 1\n.*: [1-9]\d* events published, \d+ a second, 0 refused\n$`)
 
 func TestSimulate_RefusesWhatMakesNoSense(t *testing.T) {
 	t.Parallel()

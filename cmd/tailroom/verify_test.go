@@ -18,14 +18,14 @@ import (
 
 // verifiable is the database of an instance that has published two orders and
 // goes on running.
-func verifiable(t *testing.T) (dsn string, pool *pgxpool.Pool) {
+func verifiable(t *testing.T) (dsn string, pool *pgxpool.Pool, i *apptest.Instance) {
 	t.Helper()
 	dsn = pgtest.Database(t)
-	i := apptest.Start(t, dsn)
+	i = apptest.Start(t, dsn)
 	i.Publish(t, apptest.Token(t, access.Service, "c1"), `[
 		{"namespace":"/orders","type":"newOrder","data":{"orderId":"1","branchId":"b1"}},
 		{"namespace":"/orders","type":"newOrder","data":{"orderId":"2","branchId":"b1"}}]`)
-	return dsn, pgtest.Pool(t, dsn)
+	return dsn, pgtest.Pool(t, dsn), i
 }
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string) {
@@ -35,7 +35,7 @@ func exec(t *testing.T, pool *pgxpool.Pool, sql string) {
 }
 
 func TestVerify(t *testing.T) {
-	dsn, pool := verifiable(t)
+	dsn, pool, _ := verifiable(t)
 	t.Setenv("DATABASE_URL", dsn)
 	out, said, err := tailroom(t.Context(), nil, "verify")
 	require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestVerify(t *testing.T) {
 // Whoever may not read what must be read is told what to grant, and so is who
 // has no log.
 func TestVerify_SaysWhyItCannot(t *testing.T) {
-	dsn, pool := verifiable(t)
+	dsn, pool, i := verifiable(t)
 	_, nobody := pgtest.Login(t, dsn)
 	name, reader := pgtest.Login(t, dsn, "tailroom_reader")
 	_, owner := pgtest.Login(t, dsn, "tailroom_owner")
@@ -90,6 +90,7 @@ func TestVerify_SaysWhyItCannot(t *testing.T) {
 	cannot("the role "+name+" may not read tailroom.positions, tailroom.recent_ids_0, tailroom.recent_ids_1, tailroom.redactions: "+
 		"to verify the log takes the rights of its owner. Let an administrator run `GRANT tailroom_owner TO \""+name+"\"`", reader)
 	cannot("may not read tailroom.events, tailroom.positions", nobody)
+	i.Stop() // its transactions and what is dropped could wait for each other
 	exec(t, pool, "DROP TABLE tailroom.recent_ids_1 CASCADE")
 	cannot("or one of an older version: it lacks tailroom.recent_ids_1. Run `tailroom migrate up`", dsn)
 	exec(t, pool, "DROP SCHEMA tailroom CASCADE")
@@ -102,7 +103,7 @@ func TestVerify_SaysWhyItCannot(t *testing.T) {
 }
 
 func TestVerify_Interrupted(t *testing.T) {
-	dsn, _ := verifiable(t)
+	dsn, _, _ := verifiable(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	t.Setenv("DATABASE_URL", dsn)
@@ -130,6 +131,7 @@ func TestProgress_Show(t *testing.T) {
 	for _, terminal := range []bool{false, true} {
 		var out bytes.Buffer
 		p := newProgress(&status{w: &out, terminal: terminal})
+		p.period = time.Hour // of which nothing passes here
 		p.show(at)
 		require.Empty(t, out.String(), "too early")
 		p.shown = p.shown.Add(-p.period)

@@ -49,12 +49,14 @@ type Instance struct {
 // Start runs an instance on a database until the test ends. Settings are given
 // as in an environment, such as "TAILROOM_HEARTBEAT=50ms". The instance's role is
 // a member of tailroom_writer and of nothing else, unless the address or a setting
-// names another than the superuser.
+// names another than the superuser. It sends no heartbeats and no bookmarks unless a
+// setting says so: they could come between any two messages, and a socket that the test
+// does not read would be given up.
 func Start(t testing.TB, dsn string, environ ...string) *Instance {
 	t.Helper()
 	environ = append([]string{
 		"DATABASE_URL=" + pgtest.Writer(dsn), "JWT_SECRET=" + Secret, "TAILROOM_HOST=127.0.0.1", "PORT=0", "TAILROOM_MIGRATE=off",
-		"TAILROOM_DRAIN_TIMEOUT=1s", "CLUSTER_SECRET=" + ClusterSecret,
+		"TAILROOM_DRAIN_TIMEOUT=1s", "TAILROOM_HEARTBEAT=1h", "CLUSTER_SECRET=" + ClusterSecret,
 		"TAILROOM_JWT_SECRET_PREVIOUS=" + SecretPrevious, "TAILROOM_CLUSTER_SECRET_PREVIOUS=" + ClusterSecretPrevious,
 	}, environ...)
 	c, err := config.Load(environ, pflag.NewFlagSet("test", pflag.ContinueOnError), config.Database, config.Tokens)

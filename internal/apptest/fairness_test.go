@@ -245,7 +245,7 @@ func TestFairness_LatencyBesideABacklog(t *testing.T) {
 		return time.Since(begin)
 	}
 	publish() // the first one prepares the statement
-	proxy.Delay(300 * time.Millisecond)
+	proxy.Delay(600 * time.Millisecond)
 	// Whoever waits for the backlog does so each time; what takes long once is the
 	// machine's doing.
 	typical := func() time.Duration {

@@ -31,6 +31,7 @@ type outage struct {
 	published int
 
 	ctx     context.Context //nolint:containedctx // of the readers
+	cancel  context.CancelFunc
 	reading errgroup.Group
 	staying []*follower
 	back    []*follower
@@ -40,11 +41,10 @@ type outage struct {
 func newOutage(t *testing.T, dsn string) *outage {
 	t.Helper()
 	o := &outage{proxy: pgproxy.Start(t, dsn), dsn: dsn, service: serviceToken(t)}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*apptest.Patience)
-	t.Cleanup(cancel)
-	o.ctx = ctx
+	o.ctx, o.cancel = context.WithCancel(t.Context())
+	t.Cleanup(o.cancel)
 	for range 2 {
-		i := apptest.Start(t, o.proxy.DSN(), "TAILROOM_HEARTBEAT=1s")
+		i := apptest.Start(t, o.proxy.DSN(), "TAILROOM_HEARTBEAT=2s")
 		o.instances = append(o.instances, i)
 		for _, f := range audience(t) {
 			o.stay(i, f, f.socket)
@@ -126,6 +126,7 @@ func (o *outage) comeBack(t *testing.T, cursor string, instances ...*apptest.Ins
 // its end, and what he has is the log.
 func (o *outage) settle(t *testing.T) []*event.Entry {
 	t.Helper()
+	defer time.AfterFunc(2*apptest.Patience, o.cancel).Stop()
 	o.comeBack(t, "1-0", o.instances...) // what an instance holds in memory is the log as well
 	end(t, o.instances[0], "c1")
 	end(t, o.instances[1], "c2")

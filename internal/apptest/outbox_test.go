@@ -3,6 +3,7 @@ package apptest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	osexec "os/exec"
@@ -97,9 +98,14 @@ func TestOutbox_LeaderIsKilledWaiting(t *testing.T) {
 		return count(t, pool, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1952541036 AND objid = 1 AND NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == 1
 	}, apptest.Patience, time.Millisecond)
+	waits := count(t, pool, `SELECT pid FROM pg_stat_activity WHERE application_name = 'tailroom outbox' AND wait_event_type = 'Lock'
+		AND datname = current_database()`)
 	first.Signal(syscall.SIGKILL)
 	<-first.Done()
-	apptest.Eventually(t, func() bool { return second.Metric(t, "tailroom_outbox_leader") == 1 }, 4*time.Second, time.Millisecond)
+	apptest.Eventually(t, func() bool {
+		return count(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE pid = "+fmt.Sprint(waits)) == 0
+	}, 4*time.Second, 10*time.Millisecond, "before its statement is given up for taking too long")
+	second.AwaitMetric(t, "tailroom_outbox_leader", 1)
 	require.NoError(t, tx.Commit(t.Context()))
 	second.Reach(t, 2)
 }
@@ -161,12 +167,11 @@ func TestOutbox_FromPsqlToHistory(t *testing.T) {
 	said, err = psql(t, dsn, `SELECT position, version FROM tailroom.append('c1', '/orders', 'newOrder', '{"orderId": "7", "branchId": "b7"}', expected_version => 0);`)
 	require.NoError(t, err, said)
 	require.Equal(t, "3|1", said)
-	answer := server.Do(t, http.MethodGet, "/metrics", "", "")
-	for _, line := range []string{
-		`tailroom_outbox_relayed_total 2`, `tailroom_outbox_rejected_total{code="schema_violation"} 1`, `tailroom_outbox_rejected_total{code="unknown_type"} 0`,
-		"tailroom_outbox_leader 1", "tailroom_outbox_waiting 0", "tailroom_outbox_oldest_seconds 0",
+	for figure, want := range map[string]float64{ // which are counted when the log has it
+		`tailroom_outbox_relayed_total`: 2, `tailroom_outbox_rejected_total{code="schema_violation"}`: 1, `tailroom_outbox_rejected_total{code="unknown_type"}`: 0,
+		"tailroom_outbox_leader": 1, "tailroom_outbox_waiting": 0, "tailroom_outbox_oldest_seconds": 0,
 	} {
-		require.Contains(t, string(answer.Body), line+"\n")
+		server.AwaitMetric(t, figure, want)
 	}
 }
 
@@ -215,15 +220,19 @@ func TestOutbox_DrainingInstanceResigns(t *testing.T) {
 		answer := i.Do(t, http.MethodGet, "/metrics", "", "")
 		return bytes.Contains(answer.Body, []byte("tailroom_outbox_leader 1\n"))
 	}
-	first := apptest.Start(t, dsn, "TAILROOM_DRAIN_TIMEOUT=6s")
-	require.Eventually(t, func() bool { return leads(first) }, apptest.Patience, time.Millisecond)
+	first := apptest.Start(t, dsn, "TAILROOM_DRAIN_TIMEOUT=1m")
+	apptest.Eventually(t, func() bool { return leads(first) }, apptest.Patience, 10*time.Millisecond)
 	second := apptest.Start(t, dsn)
-	for range 20 { // some of them stay for seconds
-		first.Hello(t, apptest.Token(t, access.Web, "c1"), "now", `[{"namespace":"/orders"}]`)
+	sockets := make([]*apptest.Socket, 20) // some of them would stay for more than half a minute
+	for n := range sockets {
+		sockets[n], _ = first.Hello(t, apptest.Token(t, access.Web, "c1"), "now", `[{"namespace":"/orders"}]`)
 	}
 	var stopped sync.WaitGroup
 	stopped.Go(first.Stop)
-	require.Eventually(t, func() bool { return leads(second) }, 3*time.Second, time.Millisecond)
+	apptest.Eventually(t, func() bool { return leads(second) }, apptest.Patience/3, 10*time.Millisecond)
 	require.False(t, leads(first), "it still drains")
+	for _, s := range sockets {
+		require.NoError(t, s.Conn.CloseNow())
+	}
 	stopped.Wait()
 }

@@ -1,7 +1,6 @@
 package apptest_test
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -168,8 +167,6 @@ func TestRedact_UnderLoad(t *testing.T) {
 	dsn := pgtest.Database(t)
 	const largest = "TAILROOM_MAX_EVENT_BYTES=16KiB"
 	instances := []*apptest.Instance{apptest.Start(t, dsn, largest, "TAILROOM_WINDOW_BYTES=64KiB"), apptest.Start(t, dsn, largest)}
-	ctx, cancel := context.WithTimeout(t.Context(), apptest.Patience)
-	defer cancel()
 	var publishing errgroup.Group
 	var stopped atomic.Bool
 	randoms := newRandom(t)
@@ -180,7 +177,7 @@ func TestRedact_UnderLoad(t *testing.T) {
 		publishing.Go(func() error {
 			for !stopped.Load() {
 				body, ids := randomGroup(random, "c1", 3)
-				if _, err := p.publish(ctx, instances, body, ids); err != nil {
+				if _, err := p.publish(t.Context(), instances, body, ids); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,13 +105,29 @@ func TestRevoke_WithinASecond(t *testing.T) {
 		others = append(others, connect(i, other), connect(i, elsewhere))
 		require.False(t, refused(t, i, old))
 	}
+	// However busy the machine is: beyond what an event takes to the same clients.
+	service := apptest.Token(t, access.Service, "c1")
 	begun := time.Now()
+	first := instances[0].Publish(t, service, `{"namespace":"/orders","type":"newOrder","data":{"orderId":"8","branchId":"b1"}}`)[0]
+	for _, c := range meant {
+		for last := ""; last != first.ID; {
+			for _, e := range c.socket.Next(t).Decoded(t) {
+				last = e.ID
+			}
+		}
+		for b := (apptest.Block{}); !strings.Contains(b.Data, first.ID); {
+			var err error
+			b, err = c.stream.Next(t)
+			require.NoError(t, err)
+		}
+	}
+	usual := time.Since(begun)
+
+	begun = time.Now()
 	answer := operate(t, instances[0], "/v1/revocations", "c1", `{"subject":"mallory","reason":"a lost phone"}`)
 	for _, c := range meant {
-		goaway := c.socket.Next(t)
-		for goaway.Type == "events" { // of the publishes above
-			goaway = c.socket.Next(t)
-		}
+		said := c.socket.Until(t, "goaway") // behind the publishes above
+		goaway := said[len(said)-1]
 		require.Equal(t, []string{"goaway", "token_revoked"}, []string{goaway.Type, goaway.Reason})
 		require.Equal(t, websocket.CloseError{Code: 4101, Reason: "token_revoked"}, c.socket.Closed(t))
 		b, err := c.stream.Next(t)
@@ -125,16 +142,15 @@ func TestRevoke_WithinASecond(t *testing.T) {
 	for _, i := range instances {
 		require.Equal(t, "token_revoked", i.Get(t, "/v1/catalog", old).Code())
 	}
-	require.Less(t, time.Since(begun), soon)
+	require.Less(t, time.Since(begun), usual+soon)
 	for _, i := range instances {
 		require.True(t, refused(t, i, old))
 		require.False(t, refused(t, i, other))
 		require.False(t, refused(t, i, elsewhere))
-		require.GreaterOrEqual(t, i.Metric(t, `tailroom_sessions_closed_total{reason="token_revoked"}`), 2.0)
+		awaitMetric(t, i, `tailroom_sessions_closed_total{reason="token_revoked"}`, 2)
 		require.EqualValues(t, 1, i.Metric(t, "tailroom_revocations"))
 		require.Greater(t, i.Metric(t, "tailroom_revoked_total"), 7.0)
 	}
-	service := apptest.Token(t, access.Service, "c1")
 	next := instances[1].Publish(t, service, `{"namespace":"/orders","type":"newOrder","data":{"orderId":"9","branchId":"b1"}}`)[0]
 	for _, c := range []client{others[0], others[2]} {
 		for last := ""; last != next.ID; {
@@ -157,22 +173,24 @@ func TestRevoke_WithinASecond(t *testing.T) {
 	require.False(t, refused(t, late, other))
 }
 
-// Another instance learns of a revocation from the log, not by looking now and then:
-// ten in a row would take it as many seconds.
+// Another instance learns of a revocation from the log, not by looking every second.
 func TestRevoke_IsSignalled(t *testing.T) {
 	t.Parallel()
 	cluster := apptest.Cluster(t, 2)
-	begun := time.Now()
+	var took []time.Duration
 	for n := range 10 {
 		token := tokenOf(t, fmt.Sprint("mallory-", n), time.Minute, "c1")
 		require.Equal(t, http.StatusOK, cluster[1].Get(t, "/v1/catalog", token).Status)
 		operate(t, cluster[0], "/v1/revocations", "c1", fmt.Sprintf(`{"subject":"mallory-%d"}`, n))
 		require.Equal(t, http.StatusUnauthorized, cluster[0].Get(t, "/v1/catalog", token).Status, "at once where it was ordered")
+		begun := time.Now()
 		apptest.Eventually(t, func() bool { return cluster[1].Get(t, "/v1/catalog", token).Status == http.StatusUnauthorized },
 			apptest.Patience, time.Millisecond)
+		took = append(took, time.Since(begun))
 	}
-	t.Logf("in force on the other instance after %s", time.Since(begun)/10)
-	require.Less(t, time.Since(begun), 5*time.Second)
+	slices.Sort(took)
+	t.Logf("in force on the other instance after %v", took)
+	require.Less(t, took[len(took)/2], 300*time.Millisecond)
 }
 
 // Tokens that could outlive the memory of their revocation are refused, if the
@@ -272,7 +290,7 @@ func TestRevoke_WhileAnInstanceIsAway(t *testing.T) {
 // it publishes nothing any more.
 func TestRevoke_AClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=5s")[0]
+	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=15s")[0]
 	token, service := tokenOf(t, "mallory", time.Minute, "c1"), apptest.Token(t, access.Service, "c1")
 	socket, _ := i.Hello(t, token, "", `[{"namespace":"/availability"}]`)
 	socket.Until(t, "live")
@@ -280,10 +298,20 @@ func TestRevoke_AClientThatDoesNotRead(t *testing.T) {
 	for text.Len() < 150_000 {
 		text.WriteString(rand.Text()) // which cannot be compressed much
 	}
-	for range 40 { // more than all buffers on the way hold
-		i.Publish(t, service, `{"namespace":"/availability","type":"availabilityUpdate","data":{"branchId":"b1","productId":"p1","available":true,"note":"`+
-			text.String()+`"}}`)
+	var last apptest.Receipt
+	const events = 40 // more than all buffers on the way hold
+	for range events {
+		last = i.Publish(t, service, `{"namespace":"/availability","type":"availabilityUpdate","data":{"branchId":"b1","productId":"p1","available":true,"note":"`+
+			text.String()+`"}}`)[0]
 	}
+	i.Reach(t, last.Position)
+	delivered := -1.0
+	apptest.Eventually(t, func() bool {
+		before := delivered
+		delivered = i.Metric(t, `tailroom_delivered_events_total{transport="websocket"}`)
+		return delivered == before
+	}, apptest.Patience, 300*time.Millisecond, "the session is stuck")
+	require.Less(t, delivered, float64(events))
 	operate(t, i, "/v1/revocations", "c1", `{"subject":"mallory"}`)
 	require.True(t, refused(t, i, token))
 	require.Zero(t, i.Metric(t, `tailroom_sessions_closed_total{reason="token_revoked"}`), "it should be stuck by now")

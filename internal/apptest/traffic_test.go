@@ -33,7 +33,7 @@ type traffic struct {
 func newTraffic(t *testing.T, dsn string, instances []*apptest.Instance) *traffic {
 	t.Helper()
 	tr := &traffic{dsn: dsn, instances: instances}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*apptest.Patience)
+	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	tr.cancel = cancel
 	tr.reading, tr.writing = new(errgroup.Group), new(errgroup.Group)
@@ -99,6 +99,7 @@ func (tr *traffic) goesOn(t *testing.T) {
 // a publisher had to come again.
 func (tr *traffic) finish(t *testing.T) (retried int) {
 	t.Helper()
+	defer time.AfterFunc(2*apptest.Patience, tr.cancel).Stop()
 	tr.stopped.Store(true)
 	require.NoError(t, tr.writing.Wait())
 	end(t, tr.instances[0], "c1")

@@ -44,15 +44,21 @@ func TestDatabase_VerifyFull(t *testing.T) {
 		return all, plain
 	}
 	connected := func() bool {
-		if i.Post(t, service, order).Status != http.StatusCreated || i.Get(t, "/v1/events", service).Status != http.StatusOK {
+		answer := i.Post(t, service, order) // if it is refused, it may be in the log nevertheless
+		if answer.Status != http.StatusCreated || i.Get(t, "/v1/events", service).Status != http.StatusOK {
 			return false
 		}
-		socket.Collect(t, 1)
+		last := decode[struct{ Events []apptest.Receipt }](t, answer.Body).Events[0].ID
+		for heard := ""; heard != last; {
+			for _, e := range socket.Next(t).Decoded(t) {
+				heard = e.ID
+			}
+		}
 		all, plain := connections()
 		require.Empty(t, plain)
 		return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(all, name) })
 	}
-	require.Eventually(t, connected, apptest.Patience, 20*time.Millisecond)
+	apptest.Eventually(t, connected, apptest.Patience, 20*time.Millisecond)
 
 	for name, show := range map[string]func() ([]byte, []byte){
 		"another authority": func() ([]byte, []byte) {
@@ -64,7 +70,7 @@ func TestDatabase_VerifyFull(t *testing.T) {
 		other, otherKey := show()
 		pgtest.Show(t, server, other, otherKey)
 		// Those too that were made with the certificate of before while it went.
-		require.Eventually(t, func() bool {
+		apptest.Eventually(t, func() bool {
 			tag, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE application_name LIKE 'tailroom %' AND datname = current_database()`)
 			require.NoError(t, err)
@@ -81,7 +87,7 @@ func TestDatabase_VerifyFull(t *testing.T) {
 
 		pgtest.Show(t, server, cert, key)
 		socket.Until(t, "live")
-		require.Eventually(t, connected, apptest.Patience, 20*time.Millisecond, name)
+		apptest.Eventually(t, connected, apptest.Patience, 20*time.Millisecond, name)
 		awaitNotifications(t, i, "listening")
 	}
 }

@@ -72,11 +72,12 @@ func (c *cluster) newInstance(t *testing.T, number int) *instance {
 var givenPorts sync.Map
 
 // freePort is a port below those that the system gives to connections: somebody
-// who dials an instance that is dead must not come by its port.
+// who dials an instance that is dead must not come by its port. It is below those
+// of pgtest as well, whose servers are started beside these by other packages.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for {
-		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		port := strconv.Itoa(10_000 + rand.IntN(10_000))
 		if _, given := givenPorts.LoadOrStore(port, true); given {
 			continue
 		}

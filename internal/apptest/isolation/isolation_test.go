@@ -47,6 +47,7 @@ func mint(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims)
 // came and the positions of the events.
 func hears(t testing.TB, i *apptest.Instance, token, company string, last int64) (raw string, heard []int64) {
 	t.Helper()
+	i.Reach(t, last)
 	var b strings.Builder
 	s := i.Dial(t)
 	hello := map[string]any{"type": "hello", "token": token, "cursor": "earliest", "subscribe": json.RawMessage(everything)}
