@@ -323,7 +323,7 @@ func TestConnect_LogAway(t *testing.T) {
 	code, reason := sioclient.Why(t, err)
 	require.Equal(t, "1013 overloaded", fmt.Sprint(code, " ", reason))
 	proxy.Refuse(false)
-	require.Eventually(t, func() bool {
+	apptest.Eventually(t, func() bool {
 		c := sioclient.Dial(t, i, sioclient.WebSocket)
 		defer c.Close()
 		c.Send(t, `0/orders,{"token":"`+token+`"}`)
