@@ -81,9 +81,12 @@ func TestRun_KeepsAQuietLine(t *testing.T) {
 	taken := make(chan string, 10)
 	f := follow(t, client.Config{
 		Server: serverAt(service(t), server.URL),
-		Handler: func(_ context.Context, e client.Event) error {
-			<-free
-			taken <- e.ID
+		Handler: func(ctx context.Context, e client.Event) error {
+			select {
+			case <-free:
+				taken <- e.ID
+			case <-ctx.Done(): // the test has failed
+			}
 			return nil
 		},
 	})
@@ -180,9 +183,12 @@ func TestRun_OldNewsIsNoStatus(t *testing.T) {
 	begun, free := make(chan struct{}), make(chan struct{})
 	f := follow(t, client.Config{
 		Server: serverAt(service(t), l.URL()), From: "earliest", Subscribe: []client.Subscription{{Namespace: "/orders"}},
-		Handler: func(context.Context, client.Event) error {
+		Handler: func(ctx context.Context, _ client.Event) error {
 			close(begun)
-			<-free
+			select {
+			case <-free:
+			case <-ctx.Done(): // the test has failed
+			}
 			return nil
 		},
 	})
