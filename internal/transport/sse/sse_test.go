@@ -291,7 +291,7 @@ func TestStream_DrainingInstance(t *testing.T) {
 // A reader that takes nothing is cut; nobody else waits for it.
 func TestStream_SlowReader(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=3s")[0]
+	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT=2s")[0]
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	stuck, quick := i.Stream(t, token, ""), i.Stream(t, token, "")
 	text := strings.Repeat("what no buffer holds ", 9000)

@@ -194,7 +194,7 @@ func TestHeartbeat_BehindABacklog(t *testing.T) {
 // timeout. Nobody else waits for it.
 func TestSlow_ClientThatNeverReads(t *testing.T) {
 	t.Parallel()
-	const timeout = 3 * time.Second // in which the other one reads
+	const timeout = 1500 * time.Millisecond // in which the other one reads
 	i := apptest.Cluster(t, 1, "TAILROOM_WRITE_TIMEOUT="+timeout.String())[0]
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	stuck := helloRaw(t, i, token, "/orders")
