@@ -234,9 +234,7 @@ func TestRun_HTTPRefusals(t *testing.T) {
 // The pauses grow, and are never more than the cap.
 func TestRun_NobodyIsThere(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
-	server.Close()
-	f := followOrders(t, server.URL)
+	f := followOrders(t, "http://127.0.0.1:1") // which nobody is given
 	for n := range 4 {
 		told := f.until(t, client.Offline)
 		s := told[len(told)-1]

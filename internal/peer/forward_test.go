@@ -37,7 +37,7 @@ func TestForward_Poll(t *testing.T) {
 	require.Len(t, got.Header["Access-Control-Allow-Origin"], 1)
 	require.Empty(t, got.Header[header])
 	require.Empty(t, b.asked)
-	require.Equal(t, 1, b.sent(sentAnswered))
+	require.Eventually(t, func() bool { return b.sent(sentAnswered) == 1 }, patience, time.Millisecond)
 	require.Equal(t, 1, a.received(taken))
 }
 
@@ -191,7 +191,7 @@ func TestForward_OwnerVanishes(t *testing.T) {
 func TestForward_OwnerSaysNothing(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
-	a, b := start(t, pool), start(t, pool, func(c *Config) { c.Patience = 200 * time.Millisecond })
+	a, b := start(t, pool), start(t, pool, func(c *Config) { c.Patience = 2 * time.Second })
 	requireUnknown(t, do(t, http.MethodGet, b.address(a.sid(), ""), ""))
 	receive(t, a.left)
 }

@@ -47,6 +47,11 @@ async function screen(t, options) {
   return { client, streams, inbox }
 }
 
+/** Resolves when a screen shows a stream as it was behind an event. */
+async function has({ streams, inbox }, { stream, version }) {
+  while (streams.get(stream)?.version !== version) await inbox.until(inbox.received.length + 1)
+}
+
 function phase(client, name) {
   return new Promise((resolve) => client.onState((status) => { if (status.phase === name) resolve(status) }))
 }
@@ -70,7 +75,7 @@ for (const transport of ['websocket', 'sse']) {
     busy = false
     await publishing
     const last = await service.publish(one.url, order('preparing'))
-    while (client.cursor !== last.cursor) await inbox.until(inbox.received.length + 1)
+    await has({ streams, inbox }, last) // which is after it was received
     assert.deepEqual(streams, fold(await service.history(one.url)))
   })
 
@@ -78,9 +83,9 @@ for (const transport of ['websocket', 'sse']) {
     const cursor = memoryCursor()
     const first = await screen(t, { url: one.url, transport, cursor })
     await first.client.close()
-    await service.publishAll(one.url, [order(), order()])
+    const [, last] = await service.publishAll(one.url, [order(), order()])
     const { streams, inbox } = await screen(t, { url: one.url, transport, cursor })
-    await inbox.until(2)
+    await has({ streams, inbox }, last)
     assert.deepEqual(streams, fold(await service.history(one.url)))
   })
 }

@@ -14,7 +14,7 @@ before(async () => {
   const settings = { ...watchful, TAILROOM_DATABASE_CONNS: '2', CORS_ORIGINS: site.origin('localhost') }
   one = await startInstance(postgres.dsn, 'one', settings)
   other = await startInstance(postgres.dsn, 'other', settings)
-  trailing = await startInstance(postgres.dsn, 'trailing', { ...settings, TAILROOM_HEARTBEAT: '25s', TAILROOM_SOCKETIO_TRAILING: '/orders' })
+  trailing = await startInstance(postgres.dsn, 'trailing', { ...settings, TAILROOM_HEARTBEAT: '1h', TAILROOM_SOCKETIO_TRAILING: '/orders' })
   browser = await startBrowser()
 })
 after(async () => {

@@ -322,7 +322,8 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     const marks = new Map(await Promise.all(instances.map(async (instance) => [await ownerMark(instance), instance.url])))
     assert.equal(marks.size, 3)
     const line = await newLine(t, balancer.url)
-    const pages = Array.from({ length: 6 }, () => follow(t, line.url, '/orders', { token: company.token() }))
+    // So many that hardly all meet their owners by chance.
+    const pages = Array.from({ length: 12 }, () => follow(t, line.url, '/orders', { token: company.token() }))
     const upgraded = () => eventually(() => pages.every(({ socket }) => socket.connected && socket.io.engine.transport.name === 'websocket'))
     const publishing = company.order(one.url, ...ids(200)) // while they upgrade
     await upgraded()

@@ -118,8 +118,8 @@ func serve(t testing.TB, change ...func(*Config)) *server {
 	return s
 }
 
-// quick has heartbeats that a test can wait for.
-func quick(c *Config) { c.PingInterval, c.PingTimeout = 300*time.Millisecond, 200*time.Millisecond }
+// quick has heartbeats that a test can wait for, and time to answer them.
+func quick(c *Config) { c.PingInterval, c.PingTimeout = 300*time.Millisecond, 5*time.Second }
 
 // response is an answer that has come whole, or the error that came instead.
 type response struct {

@@ -34,7 +34,7 @@ func TestHeartbeat_WebSocket(t *testing.T) {
 
 func TestHeartbeat_Missed(t *testing.T) {
 	t.Parallel()
-	s := serve(t, quick)
+	s := serve(t, func(c *Config) { c.PingInterval, c.PingTimeout = 300*time.Millisecond, 2*time.Second })
 	since := time.Now()
 	ws, k := s.socket(t)
 	unread, waiting := s.poller(t), s.poller(t)
@@ -52,7 +52,7 @@ func TestHeartbeat_Missed(t *testing.T) {
 // Who does something else when the ping comes is given as much time again, once.
 func TestHeartbeat_BusyClient(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second
+	const timeout = 2 * time.Second
 	s := serve(t, func(c *Config) { c.PingInterval, c.PingTimeout = 100*time.Millisecond, timeout })
 	c := s.poller(t)
 	ws, k := s.socket(t)
@@ -71,7 +71,7 @@ func TestHeartbeat_BusyClient(t *testing.T) {
 // A ping does not wait for a handler, who then is told neither of it nor of its pong.
 func TestHeartbeat_WhileTheHandlerIsBusy(t *testing.T) {
 	t.Parallel()
-	s := serve(t, quick)
+	s := serve(t, quick, func(c *Config) { c.PingInterval = 2 * time.Second }) // the first comes when it is busy
 	c, k := s.socket(t)
 	c.send(t, "4hold")
 	k.hears(t, "message hold")

@@ -71,7 +71,7 @@ func TestConsumer(t *testing.T) {
 // A pong that does not come acknowledges nothing.
 func TestConsumer_Mute(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_SOCKETIO_PING_INTERVAL=100ms", "TAILROOM_SOCKETIO_PING_TIMEOUT=500ms")[0]
+	i := apptest.Cluster(t, 1, "TAILROOM_SOCKETIO_PING_INTERVAL=100ms", "TAILROOM_SOCKETIO_PING_TIMEOUT=3s")[0]
 	app := apptest.Token(t, access.DesktopApp, "c1", "b1")
 	c := sioclient.Dial(t, i, sioclient.WebSocket)
 	c.Join(t, availability, sioclient.Token(app))

@@ -17,7 +17,7 @@ import (
 // bookmarks keep the resume point of a quiet reader near the head of the log.
 func bookmarks(t *testing.T, dial Dialer) {
 	t.Helper()
-	cluster := apptest.Cluster(t, 2, "TAILROOM_HEARTBEAT=600ms")
+	cluster := apptest.Cluster(t, 2, "TAILROOM_HEARTBEAT=1500ms")
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	r := live(t, dial, cluster[0], Ask{Token: token, Namespaces: availability})
 	for range 3 {
@@ -49,7 +49,7 @@ func bookmarks(t *testing.T, dial Dialer) {
 func expiry(t *testing.T, dial Dialer) {
 	t.Helper()
 	i := apptest.Cluster(t, 1)[0]
-	expires := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	expires := time.Now().Add(5 * time.Second).Truncate(time.Second)
 	token := apptest.TokenUntil(t, expires, access.Web, "c1", "b1")
 	r := live(t, dial, i, Ask{Token: token, Namespaces: availability})
 	publish(t, i, apptest.Token(t, access.Service, "c1"), alert("branch:b1", "in time"))
@@ -66,7 +66,7 @@ func expiry(t *testing.T, dial Dialer) {
 // drain stops an instance under its readers while others publish.
 func drain(t *testing.T, dial Dialer) {
 	t.Helper()
-	cluster := apptest.Cluster(t, 2)
+	cluster := apptest.Cluster(t, 2, "TAILROOM_DRAIN_TIMEOUT=4s") // within which each says goodbye
 	service, token := apptest.Token(t, access.Service, "c1"), apptest.Token(t, access.Web, "c1", "b1")
 	ask := Ask{Token: token, Namespaces: availability}
 	readers := make([]*reader, 5)

@@ -366,7 +366,7 @@ func TestAuth_RecomputesTheRooms(t *testing.T) {
 func TestAuth_KeepsTheSessionAlive(t *testing.T) {
 	t.Parallel()
 	i := apptest.Cluster(t, 1)[0]
-	expires := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	expires := time.Now().Add(5 * time.Second).Truncate(time.Second)
 	short := apptest.TokenUntil(t, expires, access.Web, "c1", "b1")
 	renewed, forgotten := join(t, i, short, `[{"namespace":"/orders"}]`), join(t, i, short, `[{"namespace":"/orders"}]`)
 	m := renewed.ask(t, "1", `{"type":"auth","ref":1,"token":"`+apptest.Token(t, access.Web, "c1", "b1")+`"}`)

@@ -35,15 +35,24 @@ func TestFrameRate_PerConnection(t *testing.T) {
 	i := apptest.Cluster(t, 1, "TAILROOM_FRAME_RATE_PER_CONNECTION=2")[0]
 	token := apptest.Token(t, access.Web, "c1", "b1")
 	fast, other := join(t, i, token, `[]`), join(t, i, token, `[]`)
-	for n := range 4 {
+	const many = 20 // more than may come while they are sent
+	since := time.Now()
+	for n := range many {
 		fast.Send(t, fmt.Sprintf(`{"type":"ping","ref":%d}`, n))
 	}
-	require.Equal(t, "pong", fast.Next(t).Type)
-	require.Equal(t, "pong", fast.Next(t).Type)
-	m := fast.Next(t)
+	var refused []apptest.Message
+	for n := range many {
+		m := fast.Next(t)
+		require.Equal(t, fmt.Sprint(n), string(m.Ref))
+		if m.Type != "pong" {
+			refused = append(refused, m)
+		}
+	}
+	require.LessOrEqual(t, float64(many-len(refused)), 2+2*time.Since(since).Seconds())
+	m := refused[0]
+	require.NotContains(t, []string{"0", "1"}, string(m.Ref))
 	require.Equal(t, "rate_limited", m.Code, string(m.Raw))
 	require.False(t, m.OK)
-	require.Equal(t, "2", string(m.Ref))
 	require.Regexp(t, `"retryAfterMs":[1-9]`, string(m.Raw))
 	require.Positive(t, limited(t, i, "frame_rate_per_connection"))
 	require.Equal(t, "pong", other.ask(t, "1", `{"type":"ping","ref":1}`).Type, "another connection of the same company")
@@ -282,7 +291,8 @@ func TestMessage_Bomb(t *testing.T) {
 // A message that began must end, however lively the connection is.
 func TestMessage_ThatNeverEnds(t *testing.T) {
 	t.Parallel()
-	i := apptest.Cluster(t, 1, "TAILROOM_BODY_TIMEOUT=300ms", "TAILROOM_HEARTBEAT=1h")[0]
+	const timeout = time.Second
+	i := apptest.Cluster(t, 1, "TAILROOM_BODY_TIMEOUT="+timeout.String(), "TAILROOM_HEARTBEAT=1h")[0]
 	token := apptest.Token(t, access.Web, "c1", "b1")
 	begun := maskedFrame(fin|opText, bytes.Repeat([]byte("x"), 1000))
 	for name, drip := range map[string][]byte{
@@ -291,6 +301,7 @@ func TestMessage_ThatNeverEnds(t *testing.T) {
 		"an empty fragment, ever on": maskedFrame(opContinuation, nil),
 	} {
 		r := helloRaw(t, i, token, "/orders")
+		require.Equal(t, "live", r.message(t).Type)
 		start := begun[:10]
 		if len(drip) > 1 {
 			start = maskedFrame(opText, []byte(`"`))
@@ -312,9 +323,8 @@ func TestMessage_ThatNeverEnds(t *testing.T) {
 				}
 			}
 		}()
-		require.Equal(t, "live", r.message(t).Type)
 		require.Equal(t, "request_timeout", r.message(t).Code, name)
-		require.GreaterOrEqual(t, time.Since(since), 300*time.Millisecond, name)
+		require.GreaterOrEqual(t, time.Since(since), timeout, name)
 		code, reason := r.closed(t)
 		require.EqualValues(t, 4004, code, name)
 		require.Equal(t, "message_timeout", reason, name)
@@ -326,7 +336,7 @@ func TestMessage_ThatNeverEnds(t *testing.T) {
 	s := join(t, i, token, `[]`)
 	for range 3 {
 		require.Equal(t, "pong", s.ask(t, "1", `{"type":"ping","ref":1,"x":"`+strings.Repeat("x", 100<<10)+`"}`).Type)
-		<-time.After(400 * time.Millisecond)
+		<-time.After(timeout * 5 / 4)
 	}
 }
 
