@@ -107,6 +107,10 @@ func TestConnect_Namespaces(t *testing.T) {
 
 		// One that is left is left alone, and can be joined again; the others go on.
 		c.Send(t, "1/orders,")
+		joined := "/v1/connections?namespace=/orders&room=branch:" + transport
+		apptest.Eventually(t, func() bool {
+			return strings.Contains(string(i.Get(t, joined, apptest.Token(t, access.Admin, "c1")).Body), `"totalConnections":0,`)
+		}, apptest.Patience, 10*time.Millisecond, "the namespace is left")
 		at := alert(t, i, "branch:"+transport, "1")
 		messages, _ := heard(t, c, at)
 		require.Equal(t, []string{"1"}, messages)
