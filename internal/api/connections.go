@@ -66,13 +66,16 @@ type clientJSON struct {
 
 // connections answers GET /v1/connections.
 func (a *api) connections(w http.ResponseWriter, r *http.Request) error {
-	grant, err := a.reader(r)
+	grant, err := a.grant(r)
 	if err != nil {
 		return err
 	}
 	if !grant.MayOperate() {
 		return problem.New(problem.Forbidden, "only administrators of a whole company, or of all, may see who is connected").
 			With("allowed", []access.Role{access.Admin})
+	}
+	if grant, err = grant.Name(r.URL.Query().Get("companyId")); err != nil {
+		return err
 	}
 	v, size, err := parametersOf(r, maxConnections,
 		"after", "companyId", "instance", "limit", "namespace", "room", "subject", "transport", "userRole")

@@ -13,8 +13,8 @@ import (
 	"github.com/tailroom/tailroom/internal/pgtest"
 )
 
-// Whose tokens each may revoke, and whose sessions he may end: those of a
-// company, or of all.
+// Whose tokens each may revoke, whose sessions he may end, and whom he sees
+// connected: those of a company, or of all.
 const operates = `
 company          forbidden  forbidden  forbidden  forbidden  c1
 own-named        forbidden  forbidden  forbidden  forbidden  c1
@@ -139,6 +139,39 @@ func publishesSystem(h holder, follows string) string {
 		return "invalid_parameter"
 	}
 	return follows
+}
+
+// testConnections asks for each who is connected.
+func testConnections(t testing.TB, i *apptest.Instance, list []holder) {
+	t.Helper()
+	for _, company := range []string{"c1", "c2"} {
+		socket, _ := i.Hello(t, apptest.Token(t, access.Web, company), "", `[{"namespace":"/orders"}]`)
+		socket.Until(t, "live")
+		defer func() { require.NoError(t, socket.Conn.CloseNow()) }()
+	}
+	want := cells(t, operates)
+	for _, h := range list {
+		cell := want[h.shape][h.column]
+		answer := i.Get(t, "/v1/connections?limit=1000&"+h.query(), h.token)
+		if cell == "forbidden" {
+			require.Equal(t, cell, answer.Code(), "connections: %s", h)
+			continue
+		}
+		var listed struct {
+			ByRoom      map[string]int
+			Connections []struct{ CompanyID string }
+		}
+		require.NoError(t, json.Unmarshal(answer.Body, &listed))
+		companies := map[string]bool{}
+		for _, c := range listed.Connections {
+			companies[c.CompanyID] = true
+		}
+		for _, company := range []string{"c1", "c2"} {
+			sees := cell == "*" || cell == company
+			require.Equal(t, sees, companies[company], "connections of %s: %s", company, h)
+			require.Equal(t, sees, listed.ByRoom["company:"+company] > 0, "connections of %s: %s", company, h)
+		}
+	}
 }
 
 // deed is what the log tells of an order.

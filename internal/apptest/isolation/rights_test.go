@@ -191,6 +191,7 @@ func TestRights(t *testing.T) {
 			i := apptest.Start(t, dsn, test.environ...)
 			list := holders(t, test.names)
 			testReading(t, i, dsn, list)
+			testConnections(t, i, list)
 			testOperating(t, i, list)
 			testPublishing(t, i, list)
 			testAddressing(t, i, list)
