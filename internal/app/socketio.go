@@ -62,7 +62,8 @@ func (a *App) openSocketIO(types *catalog.Catalog, verify func(string) (access.G
 	a.engine = engineio.New(engineio.Config{
 		Owner: a.member.Incarnation(), Origins: c.Origins, Admit: a.admit(rules.Limits), Accept: a.socketIO.Accept,
 		Client: a.peers.Client, Passed: a.peers.Passed, Limits: rules.Limits,
-		PingInterval: c.SocketIO.PingInterval, PingTimeout: c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout, BodyTimeout: c.BodyTimeout, MaxPayload: c.MaxMessageBytes, MaxConns: most, Metrics: registry,
+		PingInterval: c.SocketIO.PingInterval, PingTimeout: c.SocketIO.PingTimeout, WriteTimeout: c.WriteTimeout,
+		BodyTimeout: c.BodyTimeout, MaxPayload: c.MaxMessageBytes, MaxConns: most, Metrics: registry,
 	})
 	return nil
 }

@@ -147,7 +147,6 @@ func testConnections(t testing.TB, i *apptest.Instance, list []holder) {
 	for _, company := range []string{"c1", "c2"} {
 		socket, _ := i.Hello(t, apptest.Token(t, access.Web, company), "", `[{"namespace":"/orders"}]`)
 		socket.Until(t, "live")
-		defer func() { require.NoError(t, socket.Conn.CloseNow()) }()
 	}
 	want := cells(t, operates)
 	for _, h := range list {
