@@ -28,13 +28,6 @@ const (
 	maxShown = 2000
 )
 
-// What connections_show answers.
-const (
-	shown = iota
-	shownFirst
-	unknownInstance
-)
-
 var errUnknown = errors.New("the database does not know this instance at present")
 
 // Connections shows the sessions of this instance to all. Run must be running. Its methods
@@ -46,6 +39,8 @@ type Connections struct {
 	review   func()
 	wake     chan struct{} // capacity 1: something has changed
 	turn     chan struct{} // capacity 1: full while changes are being shown
+	showing  int64         // the last that was tried; for who has the turn
+	first    int64         // the first that the database is known to know; for him as well
 
 	mu      sync.Mutex
 	changed map[int64]session.Report // since it was shown
@@ -107,17 +102,13 @@ func (c *Connections) Show(ctx context.Context) error {
 		return ctx.Err()
 	}
 	for {
-		batch := c.take()
-		outcome, err := c.show(ctx, batch)
-		if err == nil && outcome == unknownInstance {
-			err = errUnknown
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if err != nil {
+		batch := c.take()
+		if err := c.show(ctx, batch); err != nil {
 			c.putBack(batch)
 			return fmt.Errorf("showing who is connected: %w", err)
-		}
-		if outcome == shownFirst {
-			c.review()
 		}
 		if len(batch) < maxShown {
 			return nil
@@ -125,7 +116,9 @@ func (c *Connections) Show(ctx context.Context) error {
 	}
 }
 
-func (c *Connections) show(ctx context.Context, batch []session.Report) (int64, error) {
+// show shows a batch. It does not end with ctx: a reader who leaves would cost the
+// database a connection each time, and the instance the answer.
+func (c *Connections) show(ctx context.Context, batch []session.Report) error {
 	ended, present := []int64{}, []session.Report{}
 	for _, r := range batch {
 		if r.Ended {
@@ -136,11 +129,24 @@ func (c *Connections) show(ctx context.Context, batch []session.Report) (int64, 
 	}
 	sessions, err := json.Marshal(present)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, showTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), showTimeout)
 	defer cancel()
-	return c.sql.ConnectionsShow(ctx, c.pool, db.ConnectionsShowParams{Incarnation: c.instance, Ended: ended, Sessions: sessions})
+	c.showing++
+	first, err := c.sql.ConnectionsShow(ctx, c.pool, db.ConnectionsShowParams{
+		Incarnation: c.instance, Showing: c.showing, Ended: ended, Sessions: sessions,
+	})
+	switch {
+	case err != nil:
+		return err
+	case first == 0:
+		return errUnknown
+	case first != c.first: // of which the answer may have been lost
+		c.first = first
+		c.review()
+	}
+	return nil
 }
 
 // take takes out what has changed, so many at most.

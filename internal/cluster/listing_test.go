@@ -210,7 +210,7 @@ func TestConnections_AfterTheDatabaseWasAway(t *testing.T) {
 	socket, _ := i.Hello(t, apptest.Token(t, access.Web, "c1"), "", `[{"namespace":"/orders"}]`)
 	socket.Until(t, "live")
 	require.Equal(t, 1, list(t, i, admin, "").TotalConnections)
-	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connections") // as a crash does
+	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connection_showings CASCADE") // as a crash does
 	require.NoError(t, err)
 	await(t, i, admin, "", 1)
 }
