@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -169,14 +171,68 @@ func TestConnections_NotShown(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, o.Show(gone))
-	batch := o.take()
-	require.Len(t, batch, maxShown)
-	newer := report(batch[0].Number, "branch:b9")
-	o.Watch(newer)
-	o.putBack(batch)
+	due := o.take()
+	require.Len(t, due, maxShown+1)
+	o.Watch(report(1, "branch:b9"))
+	o.Watch(endOf(2))
+	o.putBack(due)
 	counts := o.counts(t)
-	require.Equal(t, int64(maxShown+1), counts.Total)
+	require.Equal(t, int64(maxShown), counts.Total)
 	require.Equal(t, map[string]int64{"branch:b9": 1}, counts.ByRoom)
+}
+
+// However many rooms sessions have joined, what is shown at once stays small.
+func TestConnections_ManyRooms(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := openLiving(t, pool, "one")
+	rooms := make([]string, 1000)
+	for n := range rooms {
+		rooms[n] = fmt.Sprintf("branch:%064d", n)
+	}
+	const sessions = 50
+	for number := range int64(sessions) {
+		o.Watch(report(number+1, rooms...))
+	}
+	require.NoError(t, o.Show(t.Context()))
+	require.EqualValues(t, sessions*len(rooms)/maxShownRooms+1, o.showing)
+	require.Equal(t, int64(sessions), o.counts(t).ByRoom[rooms[0]])
+	crowd := report(1, make([]string, maxShownRooms+1)...)
+	_, present := changes{1: &crowd}.some()
+	require.Len(t, present, 1, "nor does it end")
+}
+
+// restless is a pool during whose queries other sessions begin.
+type restless struct {
+	db.DBTX
+
+	during func()
+}
+
+func (r restless) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	r.during()
+	return r.DBTX.QueryRow(ctx, sql, args...)
+}
+
+// Who shows what has changed until now comes to an end, whatever changes meanwhile.
+func TestConnections_Restless(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := open(t, pool, "one")
+	number := int64(0)
+	begin := func() {
+		for range maxShown {
+			number++
+			o.Watch(report(number))
+		}
+	}
+	begin()
+	o.pool = restless{pool, begin}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, o.Show(ctx))
+	require.EqualValues(t, 1, o.showing)
+	require.Len(t, o.take(), maxShown)
 }
 
 // cut is a pool whose answers are lost while it says so: what was asked is done.
@@ -200,6 +256,30 @@ var errCut = errors.New("the connection was cut")
 type noRow struct{ error }
 
 func (r noRow) Scan(...any) error { return r.error }
+
+// away is a pool of a database that cannot be reached.
+type away struct {
+	db.DBTX
+
+	asked int
+}
+
+func (a *away) QueryRow(context.Context, string, ...any) pgx.Row {
+	a.asked++
+	return noRow{errCut}
+}
+
+// What could not be shown is tried again every second, whether or not anything changes.
+func TestConnections_Away(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pool := &away{}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*showPause+showPause/2)
+		defer cancel()
+		require.NoError(t, NewConnections(pool, uuid.New(), nil).Run(ctx))
+		require.Equal(t, 3, pool.asked)
+	})
+}
 
 // That the database has forgotten is learnt although the answer that says so is lost, and
 // once.
