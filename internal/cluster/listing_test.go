@@ -194,7 +194,7 @@ func TestConnections_Parameters(t *testing.T) {
 	for query, code := range map[string]string{
 		"limit=0": "invalid_parameter", "limit=1001": "invalid_parameter", "after=x": "invalid_parameter", "room=kitchen": "invalid_room",
 		"userRole=cook": "invalid_parameter", "transport=pigeon": "invalid_parameter", "namespace=/nothing": "unknown_namespace",
-		"role=web": "invalid_parameter",
+		"role=web": "invalid_parameter", "subject=a%00": "invalid_parameter", "instance=%ff": "invalid_parameter",
 	} {
 		require.Equal(t, code, i.Get(t, "/v1/connections?"+query, admin).Code(), query)
 	}
