@@ -149,19 +149,25 @@ func (q *Queries) ConnectionList(ctx context.Context, db DBTX, arg ConnectionLis
 
 const connectionsShow = `-- name: ConnectionsShow :one
 
-SELECT tailroom.connections_show($1::uuid, $2::bigint[], $3::jsonb)::bigint AS outcome
+SELECT tailroom.connections_show($1::uuid, $2::bigint, $3::bigint[], $4::jsonb)::bigint AS first
 `
 
 type ConnectionsShowParams struct {
 	Incarnation pgtype.UUID
+	Showing     int64
 	Ended       []int64
 	Sessions    []byte
 }
 
 // Who is connected.
 func (q *Queries) ConnectionsShow(ctx context.Context, db DBTX, arg ConnectionsShowParams) (int64, error) {
-	row := db.QueryRow(ctx, connectionsShow, arg.Incarnation, arg.Ended, arg.Sessions)
-	var outcome int64
-	err := row.Scan(&outcome)
-	return outcome, err
+	row := db.QueryRow(ctx, connectionsShow,
+		arg.Incarnation,
+		arg.Showing,
+		arg.Ended,
+		arg.Sessions,
+	)
+	var first int64
+	err := row.Scan(&first)
+	return first, err
 }

@@ -18,7 +18,7 @@ type Bound struct {
 
 type Connection struct {
 	Instance pgtype.UUID
-	// The instance's own count. Number 0 is no session: without it the table has forgotten what the instance has shown.
+	// The instance's own count.
 	Number  int64
 	Session string
 	// Names the network connection: over Socket.IO each joined namespace is a session of its own.
@@ -37,6 +37,13 @@ type Connection struct {
 	Rooms []byte
 	// By the clock of the instance.
 	Since time.Time
+}
+
+type ConnectionShowing struct {
+	Instance pgtype.UUID
+	// By the instance's own count. The table has forgotten what was shown before.
+	First int64
+	Last  int64
 }
 
 type Consumer struct {

@@ -1,11 +1,22 @@
 -- Who is connected, at every instance.
 SET LOCAL ROLE tailroom_owner;
 
+-- What follows is not logged: the instances would write it again. It is empty after a
+-- crash of the database, and that shows: nothing is left of its showings.
+
+-- How often each instance has shown its sessions. One that gives a showing up tries
+-- again, with what was changed meanwhile; the one before may then come late.
+CREATE UNLOGGED TABLE tailroom.connection_showings (
+    instance uuid   PRIMARY KEY REFERENCES tailroom.instances ON DELETE CASCADE,
+    first    bigint NOT NULL,
+    last     bigint NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN tailroom.connection_showings.first IS 'By the instance''s own count. The table has forgotten what was shown before.';
+
 -- The sessions there are, as their instances have last shown them: about a second ago.
--- They end with their instance. Nothing is lost that the instances would not write
--- again: so it is not logged, and empty after a crash of the database.
+-- They end with their instance.
 CREATE UNLOGGED TABLE tailroom.connections (
-    instance    uuid             NOT NULL REFERENCES tailroom.instances ON DELETE CASCADE,
+    instance    uuid             NOT NULL REFERENCES tailroom.connection_showings ON DELETE CASCADE,
     number      bigint           NOT NULL,
     session     text             NOT NULL,
     connection  text             NOT NULL,
@@ -22,7 +33,7 @@ CREATE UNLOGGED TABLE tailroom.connections (
     since       timestamptz      NOT NULL,
     PRIMARY KEY (instance, number)
 ) WITH (fillfactor = 80);
-COMMENT ON COLUMN tailroom.connections.number IS 'The instance''s own count. Number 0 is no session: without it the table has forgotten what the instance has shown.';
+COMMENT ON COLUMN tailroom.connections.number IS 'The instance''s own count.';
 COMMENT ON COLUMN tailroom.connections.connection IS 'Names the network connection: over Socket.IO each joined namespace is a session of its own.';
 COMMENT ON COLUMN tailroom.connections.tenant IS 'Empty: every company.';
 COMMENT ON COLUMN tailroom.connections.rooms IS 'The rooms that are joined in each namespace.';
@@ -33,7 +44,7 @@ CREATE VIEW tailroom.present_connections AS
     SELECT c.*, i.name AS instance_name
     FROM tailroom.connections c
     JOIN tailroom.instances i ON i.incarnation = c.instance
-    WHERE c.number > 0 AND i.seen_at >= clock_timestamp() - interval '5 seconds';
+    WHERE i.seen_at >= clock_timestamp() - interval '5 seconds';
 
 -- connections_seen are those that are meant: '' is each. With a room, those that have
 -- joined it in the namespace, or in any.
@@ -51,21 +62,24 @@ BEGIN
 END $$;
 
 -- connections_show writes of an instance how sessions are, and takes away those that have
--- `ended`. The outcome is 0 (done), 1 (done, and all others have to be shown again) or
--- 2 (nothing is: the instance is not known).
-CREATE FUNCTION tailroom.connections_show(incarnation uuid, ended bigint[], sessions jsonb) RETURNS bigint
+-- `ended`. It returns the first of the instance's showings that the table knows: when that
+-- is another than before, all others have to be shown again. 0: nothing is done, for the
+-- instance is not known. One that is not the last any more is an error: what it says is old.
+CREATE FUNCTION tailroom.connections_show(incarnation uuid, showing bigint, ended bigint[], sessions jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
-    begins boolean;
+    begun bigint;
 BEGIN
     PERFORM FROM tailroom.instances i WHERE i.incarnation = connections_show.incarnation FOR KEY SHARE;
     IF NOT FOUND THEN
-        RETURN 2;
+        RETURN 0;
     END IF;
-    INSERT INTO tailroom.connections (instance, number, session, connection, tenant, subject, role, transport, address, client,
-        version, consumer, rooms, since)
-    VALUES (incarnation, 0, '', '', '', '', '', '', '', '', '', '', '{}', clock_timestamp()) ON CONFLICT DO NOTHING;
-    begins := FOUND;
+    -- Whoever else shows them waits here.
+    INSERT INTO tailroom.connection_showings AS s (instance, first, last) VALUES (incarnation, showing, showing)
+    ON CONFLICT (instance) DO UPDATE SET last = excluded.last WHERE s.last < excluded.last RETURNING s.first INTO begun;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the instance has shown its connections again since then';
+    END IF;
     INSERT INTO tailroom.connections (instance, number, session, connection, tenant, subject, role, transport, engine, address, client,
         version, consumer, rooms, since)
     SELECT incarnation, s.number, s.session, s.connection, s.tenant, s.subject, s.role, s.transport, s.engine, s.address, s.client,
@@ -75,9 +89,9 @@ BEGIN
     ON CONFLICT (instance, number) DO UPDATE SET tenant = excluded.tenant, subject = excluded.subject, role = excluded.role,
         engine = excluded.engine, consumer = excluded.consumer, rooms = excluded.rooms;
     DELETE FROM tailroom.connections c WHERE c.instance = incarnation AND c.number = ANY (ended);
-    RETURN begins::int;
+    RETURN begun;
 END $$;
 
-GRANT SELECT ON tailroom.connections, tailroom.present_connections TO tailroom_writer;
+GRANT SELECT ON tailroom.connection_showings, tailroom.connections, tailroom.present_connections TO tailroom_writer;
 REVOKE ALL ON FUNCTION tailroom.connections_seen, tailroom.connections_show FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tailroom.connections_seen, tailroom.connections_show TO tailroom_writer;

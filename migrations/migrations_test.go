@@ -66,7 +66,8 @@ func schema(t *testing.T, conn *pgx.Conn) []string {
 		FROM information_schema.columns WHERE table_schema = 'tailroom' AND table_name <> 'schema_migrations'
 		UNION ALL SELECT 'function ' || oid::regprocedure || ' ' || md5(prosrc) || ' ' || proowner::regrole || coalesce(' ' || proacl::text, '') FROM pg_proc WHERE pronamespace = 'tailroom'::regnamespace
 		UNION ALL SELECT 'trigger ' || tgrelid::regclass || ' ' || tgname FROM pg_trigger
-		WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'tailroom'::regnamespace)
+		WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'tailroom'::regnamespace) AND NOT tgisinternal
+		UNION ALL SELECT 'constraint ' || conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'tailroom'::regnamespace AND contype = 'f'
 		UNION ALL SELECT 'type ' || typname FROM pg_type WHERE typnamespace = 'tailroom'::regnamespace AND typname NOT LIKE '%schema_migrations'
 		ORDER BY 1`)
 	require.NoError(t, err)

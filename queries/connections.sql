@@ -1,7 +1,7 @@
 -- Who is connected.
 
 -- name: ConnectionsShow :one
-SELECT tailroom.connections_show(@incarnation::uuid, @ended::bigint[], @sessions::jsonb)::bigint AS outcome;
+SELECT tailroom.connections_show(@incarnation::uuid, @showing::bigint, @ended::bigint[], @sessions::jsonb)::bigint AS first;
 
 -- name: ConnectionCounts :many
 -- How many network connections there are in all, and in each of several ways to tell

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -132,6 +134,11 @@ func (a *api) filterOf(v url.Values, tenant string) (f cluster.Filter, err error
 	f = cluster.Filter{
 		Tenant: tenant, Instance: v.Get("instance"), Namespace: v.Get("namespace"), Role: v.Get("userRole"),
 		Subject: v.Get("subject"), Transport: v.Get("transport"),
+	}
+	for _, name := range []string{"instance", "subject"} {
+		if text := v.Get(name); !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return f, parameter(name, "nobody has that name: it is not printable")
+		}
 	}
 	if f.Namespace != "" {
 		if err := a.Catalog.Known(f.Namespace); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -24,15 +25,10 @@ const (
 	showPeriod = 5 * time.Second
 	// showTimeout bounds one try.
 	showTimeout = 2 * time.Second
-	// maxShown is how many sessions are shown at once.
-	maxShown = 2000
-)
-
-// What connections_show answers.
-const (
-	shown = iota
-	shownFirst
-	unknownInstance
+	// maxShown is how many sessions are shown at once, and maxShownRooms how many rooms
+	// they have joined: about a megabyte, which is written long before showTimeout.
+	maxShown      = 2000
+	maxShownRooms = 20_000
 )
 
 var errUnknown = errors.New("the database does not know this instance at present")
@@ -46,25 +42,34 @@ type Connections struct {
 	review   func()
 	wake     chan struct{} // capacity 1: something has changed
 	turn     chan struct{} // capacity 1: full while changes are being shown
+	showing  int64         // the last that was tried; for who has the turn
+	first    int64         // the first that the database is known to know; for him as well
 
 	mu      sync.Mutex
-	changed map[int64]session.Report // since it was shown
+	changed changes // since it was shown
 }
 
+// changes are how sessions are now, by their numbers; nil is one that has ended.
+type changes map[int64]*session.Report
+
 // NewConnections returns the Connections of an instance that has joined. It calls review to
-// be told of all its sessions again. While the database is away, what has changed waits: a
-// hundred bytes for a session that has ended, and none begin.
+// be told of all its sessions again. While the database is away, what has changed waits:
+// some fifty bytes for a session that has ended.
 func NewConnections(pool db.DBTX, incarnation uuid.UUID, review func()) *Connections {
 	return &Connections{
 		pool: pool, sql: db.New(), instance: pgtype.UUID{Bytes: incarnation, Valid: true}, review: review,
-		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), changed: map[int64]session.Report{},
+		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), changed: changes{},
 	}
 }
 
 // Watch notes how a session is. See session.Registry.
 func (c *Connections) Watch(r session.Report) {
+	now := &r
+	if r.Ended {
+		now = nil
+	}
 	c.mu.Lock()
-	c.changed[r.Number] = r
+	c.changed[r.Number] = now
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -89,6 +94,9 @@ func (c *Connections) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(showPause):
 		}
+		if err != nil {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -98,7 +106,7 @@ func (c *Connections) Run(ctx context.Context) error {
 	}
 }
 
-// Show shows what has changed until now.
+// Show shows what has changed until now. What changes meanwhile is for the next time.
 func (c *Connections) Show(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
@@ -106,65 +114,87 @@ func (c *Connections) Show(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	due := c.take()
 	for {
-		batch := c.take()
-		outcome, err := c.show(ctx, batch)
-		if err == nil && outcome == unknownInstance {
-			err = errUnknown
+		err := ctx.Err()
+		if err == nil {
+			err = c.show(ctx, due)
 		}
 		if err != nil {
-			c.putBack(batch)
+			c.putBack(due)
 			return fmt.Errorf("showing who is connected: %w", err)
 		}
-		if outcome == shownFirst {
-			c.review()
-		}
-		if len(batch) < maxShown {
+		if len(due) == 0 {
 			return nil
 		}
 	}
 }
 
-func (c *Connections) show(ctx context.Context, batch []session.Report) (int64, error) {
-	ended, present := []int64{}, []session.Report{}
-	for _, r := range batch {
-		if r.Ended {
-			ended = append(ended, r.Number)
-		} else {
-			present = append(present, r)
-		}
-	}
+// show shows some of what is due, and takes it out. It does not end with ctx: a reader who
+// leaves would cost the database a connection each time, and the instance the answer.
+func (c *Connections) show(ctx context.Context, due changes) error {
+	ended, present := due.some()
 	sessions, err := json.Marshal(present)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, showTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), showTimeout)
 	defer cancel()
-	return c.sql.ConnectionsShow(ctx, c.pool, db.ConnectionsShowParams{Incarnation: c.instance, Ended: ended, Sessions: sessions})
+	c.showing++
+	first, err := c.sql.ConnectionsShow(ctx, c.pool, db.ConnectionsShowParams{
+		Incarnation: c.instance, Showing: c.showing, Ended: ended, Sessions: sessions,
+	})
+	switch {
+	case err != nil:
+		return err
+	case first == 0:
+		return errUnknown
+	case first != c.first: // of which the answer may have been lost
+		c.first = first
+		c.review()
+	}
+	for _, number := range ended {
+		delete(due, number)
+	}
+	for _, r := range present {
+		delete(due, r.Number)
+	}
+	return nil
 }
 
-// take takes out what has changed, so many at most.
-func (c *Connections) take() []session.Report {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	batch := make([]session.Report, 0, min(len(c.changed), maxShown))
-	for number, r := range c.changed {
-		if len(batch) == maxShown {
+// some are those that are shown at once: at least one, if there is any.
+func (c changes) some() (ended []int64, present []*session.Report) {
+	ended, present = []int64{}, []*session.Report{}
+	rooms := 0
+	for number, r := range c {
+		if r == nil {
+			ended = append(ended, number)
+		} else {
+			present = append(present, r)
+			for _, joined := range r.Rooms {
+				rooms += len(joined)
+			}
+		}
+		if len(ended)+len(present) == maxShown || rooms >= maxShownRooms {
 			break
 		}
-		batch = append(batch, r)
-		delete(c.changed, number)
 	}
-	return batch
+	return ended, present
+}
+
+// take takes out what has changed.
+func (c *Connections) take() changes {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due := c.changed
+	c.changed = changes{}
+	return due
 }
 
 // putBack notes what could not be shown, unless it has changed again.
-func (c *Connections) putBack(batch []session.Report) {
+func (c *Connections) putBack(due changes) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, r := range batch {
-		if _, newer := c.changed[r.Number]; !newer {
-			c.changed[r.Number] = r
-		}
-	}
+	maps.Copy(due, c.changed)
+	c.changed = due
 }

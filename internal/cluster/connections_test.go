@@ -3,14 +3,19 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tailroom/tailroom/db"
 	"github.com/tailroom/tailroom/internal/access"
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/pgtest"
@@ -110,7 +115,7 @@ func TestConnections_Forgotten(t *testing.T) {
 	show := func(number int64) (numbers []int64) {
 		o.Watch(report(number))
 		require.NoError(t, o.Show(t.Context()))
-		require.NoError(t, pool.QueryRow(t.Context(), "SELECT array_agg(number ORDER BY number) FROM tailroom.connections WHERE number > 0").Scan(&numbers))
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT array_agg(number ORDER BY number) FROM tailroom.connections ").Scan(&numbers))
 		return numbers
 	}
 	require.Equal(t, []int64{1}, show(1))
@@ -118,7 +123,7 @@ func TestConnections_Forgotten(t *testing.T) {
 	require.Equal(t, []int64{1, 2}, show(2))
 	require.Equal(t, 1, o.reviews)
 
-	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connections")
+	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connection_showings CASCADE") // as a crash does
 	require.NoError(t, err)
 	require.Equal(t, []int64{3}, show(3))
 	require.Equal(t, 2, o.reviews)
@@ -151,7 +156,7 @@ func TestConnections_OfTheDead(t *testing.T) {
 	require.Empty(t, live.list(t, Filter{}, Place{}, 1))
 	dead.member.Leave(t.Context())
 	var left int
-	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.connections WHERE number > 0").Scan(&left))
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.connections ").Scan(&left))
 	require.Zero(t, left)
 }
 
@@ -166,14 +171,215 @@ func TestConnections_NotShown(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, o.Show(gone))
-	batch := o.take()
-	require.Len(t, batch, maxShown)
-	newer := report(batch[0].Number, "branch:b9")
-	o.Watch(newer)
-	o.putBack(batch)
+	due := o.take()
+	require.Len(t, due, maxShown+1)
+	o.Watch(report(1, "branch:b9"))
+	o.Watch(endOf(2))
+	o.putBack(due)
 	counts := o.counts(t)
-	require.Equal(t, int64(maxShown+1), counts.Total)
+	require.Equal(t, int64(maxShown), counts.Total)
 	require.Equal(t, map[string]int64{"branch:b9": 1}, counts.ByRoom)
+}
+
+// However many rooms sessions have joined, what is shown at once stays small.
+func TestConnections_ManyRooms(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := openLiving(t, pool, "one")
+	rooms := make([]string, 1000)
+	for n := range rooms {
+		rooms[n] = fmt.Sprintf("branch:%064d", n)
+	}
+	const sessions = 50
+	for number := range int64(sessions) {
+		o.Watch(report(number+1, rooms...))
+	}
+	require.NoError(t, o.Show(t.Context()))
+	require.EqualValues(t, sessions*len(rooms)/maxShownRooms+1, o.showing)
+	require.Equal(t, int64(sessions), o.counts(t).ByRoom[rooms[0]])
+	crowd := report(1, make([]string, maxShownRooms+1)...)
+	_, present := changes{1: &crowd}.some()
+	require.Len(t, present, 1, "nor does it end")
+}
+
+// restless is a pool during whose queries other sessions begin.
+type restless struct {
+	db.DBTX
+
+	during func()
+}
+
+func (r restless) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	r.during()
+	return r.DBTX.QueryRow(ctx, sql, args...)
+}
+
+// Who shows what has changed until now comes to an end, whatever changes meanwhile.
+func TestConnections_Restless(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := open(t, pool, "one")
+	number := int64(0)
+	begin := func() {
+		for range maxShown {
+			number++
+			o.Watch(report(number))
+		}
+	}
+	begin()
+	o.pool = restless{pool, begin}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, o.Show(ctx))
+	require.EqualValues(t, 1, o.showing)
+	require.Len(t, o.take(), maxShown)
+}
+
+// cut is a pool whose answers are lost while it says so: what was asked is done.
+type cut struct {
+	db.DBTX
+
+	lost bool
+}
+
+func (c *cut) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	row := c.DBTX.QueryRow(ctx, sql, args...)
+	if !c.lost {
+		return row
+	}
+	var answer int64
+	return noRow{errors.Join(errCut, row.Scan(&answer))}
+}
+
+var errCut = errors.New("the connection was cut")
+
+type noRow struct{ error }
+
+func (r noRow) Scan(...any) error { return r.error }
+
+// away is a pool of a database that cannot be reached.
+type away struct {
+	db.DBTX
+
+	asked int
+}
+
+func (a *away) QueryRow(context.Context, string, ...any) pgx.Row {
+	a.asked++
+	return noRow{errCut}
+}
+
+// What could not be shown is tried again every second, whether or not anything changes.
+func TestConnections_Away(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pool := &away{}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*showPause+showPause/2)
+		defer cancel()
+		require.NoError(t, NewConnections(pool, uuid.New(), nil).Run(ctx))
+		require.Equal(t, 3, pool.asked)
+	})
+}
+
+// That the database has forgotten is learnt although the answer that says so is lost, and
+// once.
+func TestConnections_ForgottenAndCut(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := open(t, pool, "one")
+	line := &cut{DBTX: pool}
+	o.pool = line
+	show := func(lost bool) {
+		line.lost = lost
+		if err := o.Show(t.Context()); lost {
+			require.EqualError(t, err, "showing who is connected: "+errCut.Error())
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	show(false)
+	require.Equal(t, 1, o.reviews)
+	show(true)
+	show(false)
+	require.Equal(t, 1, o.reviews, "nothing was forgotten")
+	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connection_showings CASCADE")
+	require.NoError(t, err)
+	show(true)
+	require.Equal(t, 1, o.reviews, "nobody has heard of it")
+	show(false)
+	show(false)
+	require.Equal(t, 2, o.reviews)
+}
+
+// awaitLock waits until somebody waits for a lock.
+func awaitLock(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	require.Eventually(t, func() (waits bool) {
+		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		return err == nil && waits
+	}, time.Minute, 10*time.Millisecond)
+}
+
+// A showing that was given up and comes late changes nothing: not when a later one is
+// there, nor when it waits for that.
+func TestConnections_Late(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := open(t, pool, "one")
+	o.Watch(report(1))
+	require.NoError(t, o.Show(t.Context()))
+	o.showing += 2 // given up
+	late := func(showing int64) db.ConnectionsShowParams {
+		return db.ConnectionsShowParams{
+			Incarnation: o.instance, Showing: showing, Ended: []int64{},
+			Sessions: []byte(`[{"number": 1, "session": "s1", "connection": "s1", "tenant": "c1", "subject": "late", "role": "web", "transport": "sse",
+				"address": "", "client": "", "version": "", "consumer": "", "rooms": {}, "since": "2026-01-31T18:30:00Z"}]`),
+		}
+	}
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	meanwhile := make(chan error, 1)
+	o.pool = tx
+	o.Watch(endOf(1))
+	require.NoError(t, o.Show(t.Context()))
+	go func() {
+		_, err := db.New().ConnectionsShow(t.Context(), pool, late(o.showing-1))
+		meanwhile <- err
+	}()
+	awaitLock(t, pool)
+	require.NoError(t, tx.Commit(t.Context()))
+	const again = "the instance has shown its connections again since then"
+	require.ErrorContains(t, <-meanwhile, again)
+	_, err = db.New().ConnectionsShow(t.Context(), pool, late(o.showing-2))
+	require.ErrorContains(t, err, again)
+	var left int
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM tailroom.connections").Scan(&left))
+	require.Zero(t, left)
+}
+
+// A reader who leaves costs the database no connection.
+func TestConnections_ReaderLeaves(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	o := open(t, pool, "one")
+	o.Watch(report(1))
+	require.NoError(t, o.Show(t.Context()))
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), "SELECT FROM tailroom.connection_showings FOR UPDATE")
+	require.NoError(t, err)
+	reader, leaves := context.WithCancel(t.Context())
+	o.Watch(report(2))
+	done := make(chan error, 1)
+	go func() { done <- o.Show(reader) }()
+	awaitLock(t, pool)
+	leaves()
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, <-done)
+	require.ErrorIs(t, o.Show(reader), context.Canceled)
 }
 
 // A page begins behind the one before, whatever comes and goes meanwhile.

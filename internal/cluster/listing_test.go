@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"encoding/json"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -194,7 +195,7 @@ func TestConnections_Parameters(t *testing.T) {
 	for query, code := range map[string]string{
 		"limit=0": "invalid_parameter", "limit=1001": "invalid_parameter", "after=x": "invalid_parameter", "room=kitchen": "invalid_room",
 		"userRole=cook": "invalid_parameter", "transport=pigeon": "invalid_parameter", "namespace=/nothing": "unknown_namespace",
-		"role=web": "invalid_parameter",
+		"role=web": "invalid_parameter", "subject=a%00": "invalid_parameter", "instance=%ff": "invalid_parameter",
 	} {
 		require.Equal(t, code, i.Get(t, "/v1/connections?"+query, admin).Code(), query)
 	}
@@ -203,14 +204,20 @@ func TestConnections_Parameters(t *testing.T) {
 // What a crash of the database has taken is there again, though nothing has changed.
 func TestConnections_AfterTheDatabaseWasAway(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
-	pool := pgtest.Pool(t, dsn)
-	i := apptest.Start(t, dsn)
+	server := pgtest.Server(t)
+	dsn := pgtest.DatabaseOn(t, server)
+	one, two := apptest.Start(t, dsn, "INSTANCE_ID=one"), apptest.Start(t, dsn, "INSTANCE_ID=two")
 	admin := apptest.Token(t, access.Admin, "c1")
-	socket, _ := i.Hello(t, apptest.Token(t, access.Web, "c1"), "", `[{"namespace":"/orders"}]`)
-	socket.Until(t, "live")
-	require.Equal(t, 1, list(t, i, admin, "").TotalConnections)
-	_, err := pool.Exec(t.Context(), "TRUNCATE tailroom.connections") // as a crash does
-	require.NoError(t, err)
-	await(t, i, admin, "", 1)
+	for _, i := range []*apptest.Instance{one, two} {
+		socket, _ := i.Hello(t, apptest.Token(t, access.Web, "c1"), "", `[{"namespace":"/orders"}]`)
+		socket.Until(t, "live")
+	}
+	await(t, one, admin, "", 2)
+	require.NoError(t, server.Restart(t.Context(), os.Kill))
+	require.Eventually(t, func() bool {
+		answer := one.Get(t, "/v1/connections", admin)
+		var l listing
+		return answer.Status == 200 && json.Unmarshal(answer.Body, &l) == nil && len(l.Connections) == 2
+	}, apptest.Patience, 50*time.Millisecond)
+	require.Equal(t, map[string]int{"one": 1, "two": 1}, list(t, one, admin, "").ByInstance)
 }

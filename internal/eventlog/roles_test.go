@@ -53,7 +53,7 @@ func TestRoles_Access(t *testing.T) {
 		"bounds":   log, "streams": log, "epochs": log, "log": log, "partitions": log, "event_types": log, "requests": log,
 		"redactions": "writer SELECT", "revocations": "writer SELECT", "outbox": "writer SELECT", "outbox_rejected": "writer SELECT", "schema_migrations": "writer SELECT",
 		"instances": "writer SELECT", "consumers": "writer SELECT", "consumer_acks": "writer SELECT", "consumer_states": "writer SELECT",
-		"connections": "writer SELECT", "present_connections": "writer SELECT",
+		"connection_showings": "writer SELECT", "connections": "writer SELECT", "present_connections": "writer SELECT",
 		"states": log, "state_generations": log, "state_head": log,
 		"state_keyframes": "writer SELECT", "state_floor": "writer SELECT", "state_floor_progress": nobody,
 		"state_generations_generation_seq": nobody,
