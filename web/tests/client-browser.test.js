@@ -60,17 +60,20 @@ const received = (page) => page.evaluate(() => globalThis.received.map((envelope
 const until = (page, count) => page.waitForFunction((count) => globalThis.received.length >= count, count, { polling: 20, timeout: 30_000 })
 /** Waits until so many tabs hold their locks: a browser takes a moment to notice that one is gone. */
 const living = (page, count) => page.waitForFunction(async (count) => (await navigator.locks.query()).held.length === count, count, { polling: 20 })
-/** Waits until so many cursors are kept, and so many of them are where the page's client is: what is received is kept a moment later. */
+/**
+ * Waits until so many cursors are kept, or whatever number if that is null, and so many of them are where the page's client is:
+ * what is received is kept a moment later.
+ */
 async function kept(page, count, upToDate) {
   const enough = ({ count, upToDate }) => {
     const cursors = Object.values(localStorage)
-    return cursors.length === count && cursors.filter((cursor) => cursor === globalThis.client.cursor).length === upToDate
+    return (count === null || cursors.length === count) && cursors.filter((cursor) => cursor === globalThis.client.cursor).length === upToDate
   }
   await page.waitForFunction(enough, { count, upToDate }, { polling: 20 }).catch(async (error) => {
     const there = await page.evaluate(async () => ({
       ...localStorage, cursor: globalThis.client.cursor, held: (await navigator.locks.query()).held.map(({ name }) => name),
     }))
-    throw new Error(`want ${upToDate} of ${count}, there is ${JSON.stringify(there)}`, { cause: error })
+    throw new Error(`want ${upToDate} of ${count ?? 'all'}, there is ${JSON.stringify(there)}`, { cause: error })
   })
 }
 
@@ -134,7 +137,8 @@ test('tabs share a kept cursor, which is never ahead of one that lives', { timeo
   await living(quick, 2)
   await publish('5')
   await Promise.all([until(third, 5), until(quick, 5)])
-  await kept(quick, 2, 2)
+  // Both have taken the dead one's key away at the same time, and Chromium may still show it until somebody writes again.
+  await kept(quick, null, 2)
   const fourth = await openPage(context)
   await follow(fourth, one.url, { kept: true })
   await publish('6')
