@@ -120,7 +120,7 @@ func Build(ctx context.Context, c config.Config, version string) (_ *App, err er
 		return nil, err
 	}
 	a.consumers = consumer.New(a.live, a.member.Incarnation(), registry)
-	a.connections = cluster.NewConnections(a.live, a.member.Incarnation(), a.sessions.Review)
+	a.connections = cluster.NewConnections(a.live, a.member.Incarnation(), a.sessions.ReviewAll)
 	a.sessions.Watch = a.connections.Watch
 	if err := a.openHTTP(ctx, types, registry); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tailroom/tailroom/internal/eventlog"
 	"github.com/tailroom/tailroom/internal/pgtest"
+	"github.com/tailroom/tailroom/internal/session"
 )
 
 // BenchmarkConnections is what 10,000 sessions cost, each in three rooms of each of three
@@ -28,7 +29,7 @@ func BenchmarkConnections(b *testing.B) {
 		r := report(number)
 		rooms := []string{"company:c1", fmt.Sprint("branch:b", number%500), fmt.Sprint("branch:c", number%500)}
 		r.Rooms = map[string][]string{"/orders": rooms, "/printing-ws": rooms, "/availability": rooms}
-		c.Watch(r)
+		c.Watch(number, func() session.Report { return r })
 	}
 	number := int64(0)
 	for range sessions {
@@ -43,7 +44,7 @@ func BenchmarkConnections(b *testing.B) {
 			for range 100 {
 				number++
 				watch(number)
-				c.Watch(endOf(number - sessions))
+				c.Watch(number-sessions, nil)
 			}
 			require.NoError(b, c.Show(b.Context()))
 		}

@@ -49,12 +49,12 @@ type Connections struct {
 	changed changes // since it was shown
 }
 
-// changes are how sessions are now, by their numbers; nil is one that has ended.
-type changes map[int64]*session.Report
+// changes are sessions by their numbers, each with who says how it is; nil: it has ended.
+type changes map[int64]func() session.Report
 
 // NewConnections returns the Connections of an instance that has joined. It calls review to
 // be told of all its sessions again. While the database is away, what has changed waits:
-// some fifty bytes for a session that has ended.
+// some fifty bytes for a session, also for one that has ended.
 func NewConnections(pool db.DBTX, incarnation uuid.UUID, review func()) *Connections {
 	return &Connections{
 		pool: pool, sql: db.New(), instance: pgtype.UUID{Bytes: incarnation, Valid: true}, review: review,
@@ -62,14 +62,10 @@ func NewConnections(pool db.DBTX, incarnation uuid.UUID, review func()) *Connect
 	}
 }
 
-// Watch notes how a session is. See session.Registry.
-func (c *Connections) Watch(r session.Report) {
-	now := &r
-	if r.Ended {
-		now = nil
-	}
+// Watch notes that a session has changed. See session.Registry.
+func (c *Connections) Watch(number int64, report func() session.Report) {
 	c.mu.Lock()
-	c.changed[r.Number] = now
+	c.changed[number] = report
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -163,13 +159,14 @@ func (c *Connections) show(ctx context.Context, due changes) error {
 }
 
 // some are those that are shown at once: at least one, if there is any.
-func (c changes) some() (ended []int64, present []*session.Report) {
-	ended, present = []int64{}, []*session.Report{}
+func (c changes) some() (ended []int64, present []session.Report) {
+	ended, present = []int64{}, []session.Report{}
 	rooms := 0
-	for number, r := range c {
-		if r == nil {
+	for number, report := range c {
+		if report == nil {
 			ended = append(ended, number)
 		} else {
+			r := report()
 			present = append(present, r)
 			for _, joined := range r.Rooms {
 				rooms += len(joined)

@@ -34,9 +34,6 @@ func report(number int64, rooms ...string) session.Report {
 	}
 }
 
-// endOf says that a session has ended.
-func endOf(number int64) session.Report { return session.Report{Number: number, Ended: true} }
-
 // office is a member with its connections, and how often it was asked for them again.
 type office struct {
 	*Connections
@@ -45,6 +42,9 @@ type office struct {
 	listing *Listing
 	reviews int
 }
+
+// is notes that a session is so now.
+func (o *office) is(r session.Report) { o.Watch(r.Number, func() session.Report { return r }) }
 
 func open(t *testing.T, pool *pgxpool.Pool, name string) *office {
 	t.Helper()
@@ -82,11 +82,11 @@ func TestConnections_Show(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	one, two := openLiving(t, pool, "one"), openLiving(t, pool, "two")
 	require.Equal(t, map[string]int64{"one": 0, "two": 0}, one.counts(t).ByInstance)
-	one.Watch(report(1, "branch:b1"))
-	one.Watch(report(2, "branch:b1", "company:c1"))
-	one.Watch(report(3))
-	one.Watch(endOf(3))
-	two.Watch(report(1, "branch:b2"))
+	one.is(report(1, "branch:b1"))
+	one.is(report(2, "branch:b1", "company:c1"))
+	one.is(report(3))
+	one.Watch(3, nil)
+	two.is(report(1, "branch:b2"))
 	require.NoError(t, two.Show(t.Context()))
 	counts := one.counts(t)
 	require.Equal(t, map[string]int64{"one": 2, "two": 1}, counts.ByInstance)
@@ -95,8 +95,8 @@ func TestConnections_Show(t *testing.T) {
 
 	moved := report(1, "branch:b3")
 	moved.Role, moved.Engine = access.Service, &session.Engine{Transport: "polling", Version: 4}
-	one.Watch(moved)
-	one.Watch(endOf(2))
+	one.is(moved)
+	one.Watch(2, nil)
 	counts = one.counts(t)
 	require.Equal(t, map[string]int64{"branch:b3": 1, "branch:b2": 1}, counts.ByRoom)
 	require.Equal(t, map[string]int64{"service": 1, "web": 1}, counts.ByRole)
@@ -113,7 +113,7 @@ func TestConnections_Forgotten(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	o := open(t, pool, "one")
 	show := func(number int64) (numbers []int64) {
-		o.Watch(report(number))
+		o.is(report(number))
 		require.NoError(t, o.Show(t.Context()))
 		require.NoError(t, pool.QueryRow(t.Context(), "SELECT array_agg(number ORDER BY number) FROM tailroom.connections ").Scan(&numbers))
 		return numbers
@@ -129,7 +129,7 @@ func TestConnections_Forgotten(t *testing.T) {
 	require.Equal(t, 2, o.reviews)
 
 	o.member.Leave(t.Context())
-	o.Watch(report(4))
+	o.is(report(4))
 	require.ErrorIs(t, o.Show(t.Context()), errUnknown)
 	require.NoError(t, o.member.beat(t.Context()))
 	require.Equal(t, []int64{4, 5}, show(5))
@@ -146,7 +146,7 @@ func TestConnections_OfTheDead(t *testing.T) {
 		require.NoError(t, err)
 	}
 	seen("1 hour")
-	dead.Watch(report(1))
+	dead.is(report(1))
 	require.NoError(t, dead.Show(t.Context()))
 	require.Equal(t, int64(1), live.counts(t).Total)
 	seen("-6 seconds")
@@ -166,15 +166,15 @@ func TestConnections_NotShown(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	o := openLiving(t, pool, "one")
 	for number := range int64(maxShown + 1) {
-		o.Watch(report(number + 1))
+		o.is(report(number + 1))
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, o.Show(gone))
 	due := o.take()
 	require.Len(t, due, maxShown+1)
-	o.Watch(report(1, "branch:b9"))
-	o.Watch(endOf(2))
+	o.is(report(1, "branch:b9"))
+	o.Watch(2, nil)
 	o.putBack(due)
 	counts := o.counts(t)
 	require.Equal(t, int64(maxShown), counts.Total)
@@ -192,13 +192,13 @@ func TestConnections_ManyRooms(t *testing.T) {
 	}
 	const sessions = 50
 	for number := range int64(sessions) {
-		o.Watch(report(number+1, rooms...))
+		o.is(report(number+1, rooms...))
 	}
 	require.NoError(t, o.Show(t.Context()))
 	require.EqualValues(t, sessions*len(rooms)/maxShownRooms+1, o.showing)
 	require.Equal(t, int64(sessions), o.counts(t).ByRoom[rooms[0]])
 	crowd := report(1, make([]string, maxShownRooms+1)...)
-	_, present := changes{1: &crowd}.some()
+	_, present := changes{1: func() session.Report { return crowd }}.some()
 	require.Len(t, present, 1, "nor does it end")
 }
 
@@ -223,7 +223,7 @@ func TestConnections_Restless(t *testing.T) {
 	begin := func() {
 		for range maxShown {
 			number++
-			o.Watch(report(number))
+			o.is(report(number))
 		}
 	}
 	begin()
@@ -327,7 +327,7 @@ func TestConnections_Late(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	o := open(t, pool, "one")
-	o.Watch(report(1))
+	o.is(report(1))
 	require.NoError(t, o.Show(t.Context()))
 	o.showing += 2 // given up
 	late := func(showing int64) db.ConnectionsShowParams {
@@ -342,7 +342,7 @@ func TestConnections_Late(t *testing.T) {
 	defer func() { _ = tx.Rollback(context.Background()) }()
 	meanwhile := make(chan error, 1)
 	o.pool = tx
-	o.Watch(endOf(1))
+	o.Watch(1, nil)
 	require.NoError(t, o.Show(t.Context()))
 	go func() {
 		_, err := db.New().ConnectionsShow(t.Context(), pool, late(o.showing-1))
@@ -364,7 +364,7 @@ func TestConnections_ReaderLeaves(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	o := open(t, pool, "one")
-	o.Watch(report(1))
+	o.is(report(1))
 	require.NoError(t, o.Show(t.Context()))
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
@@ -372,7 +372,7 @@ func TestConnections_ReaderLeaves(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "SELECT FROM tailroom.connection_showings FOR UPDATE")
 	require.NoError(t, err)
 	reader, leaves := context.WithCancel(t.Context())
-	o.Watch(report(2))
+	o.is(report(2))
 	done := make(chan error, 1)
 	go func() { done <- o.Show(reader) }()
 	awaitLock(t, pool)
@@ -388,8 +388,8 @@ func TestListing_Pages(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	one, two := openLiving(t, pool, "one"), openLiving(t, pool, "two")
 	for number := range int64(5) {
-		one.Watch(report(number + 1))
-		two.Watch(report(number + 1))
+		one.is(report(number + 1))
+		two.is(report(number + 1))
 	}
 	require.NoError(t, one.Show(t.Context()))
 	require.NoError(t, two.Show(t.Context()))
@@ -416,8 +416,8 @@ func TestListing_ManyRooms(t *testing.T) {
 	for n := range MaxRooms + 1 {
 		rooms = append(rooms, fmt.Sprintf("branch:b%04d", n))
 	}
-	o.Watch(report(1, rooms...))
-	o.Watch(report(2, rooms[MaxRooms]))
+	o.is(report(1, rooms...))
+	o.is(report(2, rooms[MaxRooms]))
 	counts := o.counts(t)
 	require.Len(t, counts.ByRoom, MaxRooms)
 	require.True(t, counts.MoreRooms)
@@ -432,7 +432,7 @@ func TestConnections_StrangeTexts(t *testing.T) {
 	o := openLiving(t, pool, "one")
 	strange := report(1, "branch:b1")
 	strange.Client, strange.Subject = `"; DROP TABLE x; --\ `+strings.Repeat("ü", 200), "a\xffb"
-	o.Watch(strange)
+	o.is(strange)
 	list := o.list(t, Filter{}, Place{}, 2)
 	require.Len(t, list, 1)
 	require.Equal(t, strange.Client, list[0].Client)

@@ -57,7 +57,7 @@ func (s *Session) Consume(ctx context.Context, log Locator, consumers Consumers,
 	}
 	claimCtx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	claim, err := consumers.Claim(claimCtx, name, s, s.subs.topics(grant), start)
+	claim, err := consumers.Claim(claimCtx, name, s, s.subs.Load().topics(grant), start)
 	if err != nil {
 		if problem.From(err).Code == problem.TooLarge {
 			s.rules.Limits.Hit(limit.ConsumersPerCompany)

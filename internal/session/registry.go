@@ -17,10 +17,10 @@ type Registry struct {
 	// Revoked reports whether a grant's token is revoked. It is set before the first
 	// session comes, or never: then none is.
 	Revoked func(access.Grant) bool
-	// Watch is told of a session when it begins, when its Report is another, when
-	// somebody Reviews it, and when it has ended. It is set as Revoked is; it must not
-	// wait, and may be called by any goroutine.
-	Watch func(Report)
+	// Watch is told of a session, by its number, when it begins, when its Report is
+	// another, and when it has ended: then there is no report. It is set as Revoked is.
+	// It may be called by any goroutine, and must neither wait nor ask for the report.
+	Watch func(number int64, report func() Report)
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -80,6 +80,7 @@ func (r *Registry) Run(ctx context.Context, s *Session) Reason {
 	r.numbers++
 	s.number, s.since, s.watch = r.numbers, time.Now(), r.Watch
 	r.sessions[s] = struct{}{}
+	s.changed()
 	if r.draining {
 		s.Leave(0)
 	}
@@ -89,9 +90,6 @@ func (r *Registry) Run(ctx context.Context, s *Session) Reason {
 	r.connections.WithLabelValues(transport, role).Inc()
 
 	reason := s.Run(ctx)
-	if s.watch != nil {
-		s.watch(Report{Number: s.number, Ended: true})
-	}
 
 	r.connections.WithLabelValues(transport, role).Dec()
 	r.closed.WithLabelValues(reason.Name).Inc()
@@ -99,6 +97,9 @@ func (r *Registry) Run(ctx context.Context, s *Session) Reason {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, s)
+	if r.Watch != nil {
+		r.Watch(s.number, nil)
+	}
 	r.file(s)
 	if r.draining && len(r.sessions) == 0 {
 		r.closeEmpty()

@@ -32,9 +32,7 @@ type Engine struct {
 // Report is what operators see of a session. Its JSON is how instances show it to
 // each other.
 type Report struct {
-	Number int64 `json:"number"` // the Registry's: of this session and no other
-	Ended  bool  `json:"-"`      // nothing else is said then
-
+	Number     int64               `json:"number"` // the Registry's: of this session and no other
 	Session    string              `json:"session"`
 	Connection string              `json:"connection"`
 	Tenant     string              `json:"tenant"` // "": every company
@@ -50,28 +48,8 @@ type Report struct {
 	Since      time.Time           `json:"since"`
 }
 
-// Review has the session told of again. Any goroutine may ask; it does not wait.
-func (s *Session) Review() {
-	s.mailbox.post(func() error {
-		s.report()
-		return nil
-	})
-}
-
-// Review has all sessions told of again.
-func (r *Registry) Review() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for s := range r.sessions {
-		s.Review()
-	}
-}
-
-// report tells who watches how the session is now.
-func (s *Session) report() {
-	if s.watch == nil {
-		return
-	}
+// Report is how the session is at present. Any goroutine may ask, once it runs.
+func (s *Session) Report() Report {
 	grant := s.Grant()
 	report := Report{
 		Number: s.number, Session: s.id, Connection: cmp.Or(s.origin.Connection, s.id),
@@ -83,5 +61,31 @@ func (s *Session) report() {
 		engine := s.origin.Engine()
 		report.Engine = &engine
 	}
-	s.watch(report)
+	return report
+}
+
+// Review tells who watches that something about a session is another, unless it has ended.
+func (r *Registry) Review(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, present := r.sessions[s]; present {
+		s.changed()
+	}
+}
+
+// ReviewAll tells who watches of all sessions again.
+func (r *Registry) ReviewAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.sessions {
+		s.changed()
+	}
+}
+
+// changed tells who watches. What there is to tell is looked at by him: here it would take
+// the stack of every session's goroutine.
+func (s *Session) changed() {
+	if s.watch != nil {
+		s.watch(s.number, s.Report)
+	}
 }

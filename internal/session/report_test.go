@@ -16,12 +16,15 @@ func TestRegistry_Watch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRegistry(prometheus.NewRegistry())
-		reports := make(chan Report, 10)
-		r.Watch = func(report Report) { reports <- report }
+		changes := make(chan func() Report, 10)
+		r.Watch = func(number int64, report func() Report) {
+			require.Equal(t, int64(1), number)
+			changes <- report
+		}
 		told := func() Report {
 			synctest.Wait()
-			require.Len(t, reports, 1)
-			return <-reports
+			require.Len(t, changes, 1)
+			return (<-changes)()
 		}
 		f, engine := newFeed(), Engine{Transport: "polling", Version: 4}
 		s, err := New(Config{
@@ -56,14 +59,16 @@ func TestRegistry_Watch(t *testing.T) {
 		want.Rooms = map[string][]string{}
 		require.Equal(t, want, told())
 		engine.Transport, want.Engine = "websocket", &Engine{Transport: "websocket", Version: 4}
-		r.Review()
+		r.Review(s)
+		require.Equal(t, want, told())
+		r.ReviewAll()
 		require.Equal(t, want, told())
 
 		cancel()
 		require.Equal(t, Gone, <-ended)
-		require.Equal(t, Report{Number: 1, Ended: true}, told())
-		r.Review()
-		synctest.Wait()
-		require.Empty(t, reports)
+		require.Nil(t, <-changes)
+		r.Review(s)
+		r.ReviewAll()
+		require.Empty(t, changes, "it has ended")
 	})
 }

@@ -50,17 +50,17 @@ type Session struct {
 	grant     atomic.Pointer[access.Grant] // changed by the session's own goroutine
 	rules     Rules
 	heartbeat time.Duration
-	subs      subscriptions
+	subs      atomic.Pointer[subscriptions] // changed by the session's own goroutine
 	open      Opener
 	feed      Feed // while Run runs
 	mailbox   mailbox
 	places    places // the Registry's
 	origin    Origin
-	number    int64        // the Registry's; with watch and since set by it
-	since     time.Time    // when the session began
-	watch     func(Report) // nil: nobody
-	claim     Claim        // nil: it is no consumer
-	consumer  string       // its name; "": it is none
+	number    int64                      // the Registry's; with watch and since set by it
+	since     time.Time                  // when the session began
+	watch     func(int64, func() Report) // nil: nobody
+	claim     Claim                      // nil: it is no consumer
+	consumer  string                     // its name; "": it is none
 
 	cursor   event.Cursor // everything up to here was sent
 	newest   event.Cursor // of the last event that was
@@ -94,10 +94,11 @@ func New(c Config, list []Subscription) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{
-		id: c.ID, origin: c.Origin, sink: c.Sink, states: c.States, rules: c.Rules, heartbeat: c.Heartbeat, subs: subs,
+		id: c.ID, origin: c.Origin, sink: c.Sink, states: c.States, rules: c.Rules, heartbeat: c.Heartbeat,
 		open: c.Open, cursor: c.Start, said: c.Start, reset: c.Reset,
 		mailbox: newMailbox(), done: make(chan struct{}),
 	}
+	s.subs.Store(&subs)
 	s.hold(c.Grant)
 	if err := s.owe(list); err != nil {
 		return nil, err
@@ -139,8 +140,8 @@ func (s *Session) bound(change func()) {
 // ID is what operators call the session. Any goroutine may ask.
 func (s *Session) ID() string { return s.id }
 
-// Joined are the rooms the session is in, by namespace.
-func (s *Session) Joined() map[string][]string { return s.subs.joined(s.Grant()) }
+// Joined are the rooms the session is in, by namespace. Any goroutine may ask.
+func (s *Session) Joined() map[string][]string { return s.subs.Load().joined(s.Grant()) }
 
 // Grant is what the session may do at present. Any goroutine may ask.
 func (s *Session) Grant() access.Grant { return *s.grant.Load() }
@@ -152,7 +153,7 @@ func (s *Session) Cursor() event.Cursor { return s.cursor }
 // error nothing has changed. If they ask for snapshots there must be states at that
 // cursor, which is waited for.
 func (s *Session) Subscribe(ctx context.Context, list []Subscription) error {
-	subs, err := s.subs.with(s.Grant(), list, s.rules)
+	subs, err := s.subs.Load().with(s.Grant(), list, s.rules)
 	if err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ func (s *Session) Subscribe(ctx context.Context, list []Subscription) error {
 
 // Unsubscribe takes subscriptions away. On an error nothing has changed.
 func (s *Session) Unsubscribe(list []Subscription) error {
-	subs, err := s.subs.without(s.Grant(), list, s.rules)
+	subs, err := s.subs.Load().without(s.Grant(), list, s.rules)
 	if err != nil {
 		return err
 	}
@@ -179,17 +180,17 @@ func (s *Session) Unsubscribe(list []Subscription) error {
 // Renew puts the session under a new grant of the same subject and company.
 func (s *Session) Renew(grant access.Grant) {
 	s.hold(grant)
-	s.follow(s.subs.under(grant))
+	s.follow(s.subs.Load().under(grant))
 }
 
 func (s *Session) follow(subs subscriptions) {
-	s.subs = subs
+	s.subs.Store(&subs)
 	topics := subs.topics(s.Grant())
 	s.feed.Follow(topics)
 	if s.claim != nil {
 		s.claim.Follow(topics)
 	}
-	s.report()
+	s.changed()
 }
 
 // Do runs fn in the session's goroutine, between two batches, and returns when
@@ -246,9 +247,8 @@ func (s *Session) Run(ctx context.Context) Reason {
 	defer close(s.done)
 	defer s.Release()
 	defer s.mailbox.close()
-	s.feed = s.open(s.subs.topics(s.Grant()), s.mailbox.wake)
+	s.feed = s.open(s.subs.Load().topics(s.Grant()), s.mailbox.wake)
 	defer s.feed.Close()
-	s.report()
 	defer context.AfterFunc(ctx, s.mailbox.signal)()
 	// The first beat comes anywhere in the first interval: sessions that
 	// arrived together must not beat together for ever.

@@ -114,7 +114,7 @@ func (c *conn) origin() session.Origin {
 // Upgraded has operators see it.
 func (c *conn) Upgraded() {
 	for _, s := range c.sockets() {
-		s.session.Review()
+		c.server.Sessions.Review(s.session)
 	}
 }
 
