@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -179,6 +180,11 @@ func TestRooms(t *testing.T) {
 	require.Equal(t, []string{"heard"}, messages)
 	require.Equal(t, []string{"company:c1"}, move(`"leave","branch:b2"`))
 	require.Equal(t, []string{}, move(`"leave","company_c1"`))
+	require.Equal(t, []string{}, move(`"leave","company_c1"`), "a room that was left")
+	apptest.Eventually(t, func() bool { // who is in no room is in the namespace all the same
+		answer := i.Get(t, "/v1/connections?namespace=/availability", apptest.Token(t, access.Admin, "c1"))
+		return strings.Contains(string(answer.Body), `"rooms":{"/availability":[]}`)
+	}, apptest.Patience, 10*time.Millisecond, "it is still listed")
 	require.Equal(t, []string{"branch:b1"}, move(`"join","branch:b1"`))
 	alert(t, i, "branch:b2", "not heard")
 	messages, _ = heard(t, c, alert(t, i, "branch:b1", "heard again"))

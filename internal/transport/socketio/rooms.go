@@ -18,18 +18,15 @@ func (s *socket) move(e emit, arguments []json.RawMessage) error {
 	s.session.Do(func() (err error) {
 		if e.name == "join" {
 			err = s.session.Subscribe(s.ctx, list)
-		} else {
-			err = s.session.Unsubscribe(list)
+		} else if err = s.session.Unsubscribe(list); err == nil {
+			list[0].Rooms = []string{} // who has left his last room is in the namespace all the same
+			err = s.session.Subscribe(s.ctx, list)
 		}
 		if err != nil {
 			e.fail(err)
 			return nil
 		}
-		rooms := s.session.Joined()[s.namespace]
-		if rooms == nil {
-			rooms = []string{}
-		}
-		e.done(map[string]any{"rooms": rooms})
+		e.done(map[string]any{"rooms": s.session.Joined()[s.namespace]})
 		return nil
 	})
 	return nil
