@@ -137,6 +137,7 @@ func TestConnect_Tokens(t *testing.T) {
 		"with bearer":         {sioclient.Token("bearer  " + token), ""},
 		"in the header":       {map[string]any{}, "Bearer " + token},
 		"none in the payload": {nil, "Bearer " + token},
+		"empty":               {sioclient.Token(""), "Bearer " + token},
 		"before the header's": {sioclient.Token(token), "Bearer nonsense"},
 		"among other things":  {sioclient.Token(token, "userRole", "admin", "offset", 7, "pid", []int{1}, "companyId", nil), ""},
 	} {

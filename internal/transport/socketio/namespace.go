@@ -220,13 +220,12 @@ func (c *conn) welcome(s *socket, o owner, begin session.Beginning, from start) 
 // token is the one in the payload, else that of the connection's first request.
 func (c *conn) token(payload []byte) (string, error) {
 	var opening struct {
-		Token *string `json:"token"`
+		Token string `json:"token"` // null and "" are none: pages that only send the header may say so
 	}
 	if err := decode(payload, &opening); err != nil {
 		return "", err
 	}
-	if opening.Token != nil {
-		token := strings.TrimSpace(*opening.Token)
+	if token := strings.TrimSpace(opening.Token); token != "" {
 		if len(token) > len(bearer) && strings.EqualFold(token[:len(bearer)], bearer) {
 			token = strings.TrimSpace(token[len(bearer):])
 		}
