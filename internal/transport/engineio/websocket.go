@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/coder/websocket"
 
@@ -32,6 +33,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, c *Conn) (*socke
 	k := &socket{conn: c}
 	accepted, err := websocket.Accept(capture, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // origins are judged before, by the one rule for both transports
+		Subprotocols:       offered(r.Header),
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPingReceived:     k.onPing,
 	})
@@ -42,6 +44,13 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, c *Conn) (*socke
 	accepted.SetReadLimit(-1) // ours names the reason
 	k.Conn, k.line = accepted, capture.Line
 	return k, true
+}
+
+// offered is the first of the subprotocols that a client names, as the official server takes it:
+// who names some hangs up unless one is chosen (RFC 6455, 4.1).
+func offered(h http.Header) []string {
+	first, _, _ := strings.Cut(h.Get("Sec-WebSocket-Protocol"), ",")
+	return []string{strings.TrimSpace(first)}
 }
 
 // open begins a connection with a WebSocket, and returns: it lives on in a goroutine of

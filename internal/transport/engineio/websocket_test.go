@@ -36,6 +36,21 @@ func TestWebSocket_Messages(t *testing.T) {
 	k.hears(t, "message hello", "binary \x01\x02\x03\x04", "binary \x01\x02\x03\x04", "message "+long[1:])
 }
 
+// Clients that name subprotocols hang up unless one of them is chosen.
+func TestWebSocket_Subprotocols(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	p := s.poller(t)
+	for _, url := range []string{s.url + "&transport=websocket", s.url + "&transport=websocket&sid=" + p.sid} {
+		for _, offered := range [][]string{{"v2.pos", "v1.pos"}, nil} {
+			c, _, err := websocket.Dial(t.Context(), strings.Replace(url, "http", "ws", 1), &websocket.DialOptions{Subprotocols: offered})
+			require.NoError(t, err)
+			require.Equal(t, strings.Join(offered[:min(1, len(offered))], ""), c.Subprotocol())
+			require.NoError(t, c.CloseNow())
+		}
+	}
+}
+
 // Each way to end, as the client and as the handler see it.
 func TestWebSocket_Closes(t *testing.T) {
 	t.Parallel()
