@@ -84,7 +84,7 @@ func (c *Conn) end(e ending) {
 	case polled && e.keep > 0:
 		// What was sent has a GET of its own. The official client is closed by a close packet before
 		// it has looked at messages beside it; it keeps them for its next connection, where they
-		// come before it is connected, and then once more, since its offset is behind them.
+		// come before it is connected, and then once more, since its offset is older.
 		if len(c.out) > 0 && e.poll == closePacket {
 			c.farewell = append(c.farewell, c.out)
 		}
