@@ -394,6 +394,36 @@ describe('Recovery over Socket.IO', { concurrency: 8 }, () => {
     }
   })
 
+  test('polling only: what was still to be read when the connection was closed comes once', async (t) => {
+    const company = newCompany()
+    const own = await start(t, 'closing')
+    let holding, held, release
+    const isHeld = new Promise((resolve) => { held = resolve })
+    const released = new Promise((resolve) => { release = resolve })
+    const proxy = await startProxy(own.url, async (request, response, pass) => {
+      if (holding && request.method === 'GET') {
+        held()
+        await released
+      }
+      pass()
+    })
+    t.after(() => proxy.stop())
+    const tokens = [company.token(), company.token({ exp: Math.ceil(Date.now() / 1000) + 2 })]
+    const page = follow(t, proxy.url, '/orders', { auth: (give) => give({ token: tokens.length > 1 ? tokens.pop() : tokens[0] }), transports: ['polling'] })
+    await page.live()
+    holding = true
+    await isHeld // the one that waits now ends with a ping at the latest
+    await company.order(own.url, 'o-1', 'o-2')
+    await eventually(async () => (await (await fetch(`${own.url}/readyz`)).json()).sessions === 0) // the token has expired
+    holding = false
+    release()
+    await page.connected(2)
+    await company.order(own.url, 'o-3')
+    await page.until(() => page.orders.includes('o-3'))
+    assert.deepEqual(page.orders.filter(Boolean), ['o-1', 'o-2', 'o-3'])
+    assert.deepEqual(recovered(page), [false, true])
+  })
+
   test('clients of four transports see one order', async (t) => {
     const company = newCompany()
     const balancer = await newBalancer(t, ...instances)

@@ -57,7 +57,7 @@ func byServer(reason session.Reason) ending {
 }
 
 // Close ends the connection: a WebSocket with the reason's code and name, a GET with a close
-// packet behind what was sent. It does not wait for the peer.
+// packet, in a payload of its own behind what was sent. It does not wait for the peer.
 func (c *Conn) Close(reason session.Reason) { c.shut(byServer(reason)) }
 
 // shut ends the connection in a way, unless it has ended.
@@ -81,10 +81,14 @@ func (c *Conn) end(e ending) {
 	switch {
 	case c.parked != nil:
 		c.release([]byte{e.poll})
-	case polled && e.keep > 0 && e.poll == noopPacket:
-		c.farewell = []byte{e.poll}
 	case polled && e.keep > 0:
-		c.farewell = appendPacket(c.out, e.poll, nil)
+		// What was sent has a GET of its own. The official client is closed by a close packet before
+		// it has looked at messages beside it; it keeps them for its next connection, where they
+		// come before it is connected, and then once more, since its offset is older.
+		if len(c.out) > 0 && e.poll == closePacket {
+			c.farewell = append(c.farewell, c.out)
+		}
+		c.farewell = append(c.farewell, []byte{e.poll})
 	}
 	if c.farewell == nil {
 		s.forget(c.sid)

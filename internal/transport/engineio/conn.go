@@ -65,7 +65,7 @@ type Conn struct {
 	upgrading bool          // somebody tries to upgrade
 	probe     *socket       // on which he does
 	reason    session.Reason
-	farewell  []byte // once closed: what one more GET gets
+	farewell  [][]byte // once closed: what each GET that still comes gets
 	beat      heartbeat
 }
 

@@ -83,11 +83,12 @@ func (c *Conn) park(p *poll) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.phase == closed && c.farewell != nil:
+	case c.phase == closed && len(c.farewell) > 0:
 		c.parked = p
-		c.release(c.farewell)
-		c.farewell = nil
-		c.server.forget(c.sid)
+		c.release(c.farewell[0])
+		if c.farewell = c.farewell[1:]; len(c.farewell) == 0 {
+			c.server.forget(c.sid)
+		}
 	case c.phase == closed:
 		p.answer <- answer{refusal: &sidUnknown}
 	case c.phase != onPolling:
