@@ -109,7 +109,8 @@ func (d *Desk) Claim(
 
 func unavailable() error {
 	return problem.New(problem.Unavailable,
-		"the consumer's place could not be looked up: the log is away, or a newer session of it begins at this moment").RetryAfter(time.Second)
+		"the consumer's place could not be looked up: the log is away, or a newer session of it begins at this moment").
+		RetryAfter(time.Second)
 }
 
 func (d *Desk) signal() {
