@@ -30,6 +30,7 @@ type conn struct {
 	assembly   *assembly // nil: no attachments are awaited
 	flooded    bool      // it was refused for its speed too often
 	refused    int       // CONNECTs in a row
+	turnedAway bool      // it is to try again with another connection
 	publishing chan struct{}
 	asking     atomic.Int32
 }

@@ -238,9 +238,14 @@ func TestConnect_TryAgain(t *testing.T) {
 	answer := i.Get(t, "/socket.io/?EIO=4&transport=polling", "")
 	require.Equal(t, http.StatusTooManyRequests, answer.Status)
 	require.Contains(t, string(answer.Body), `{"code":4,`)
-	second.Send(t, `0/orders,{"token":"`+token+`"}`)
+	begin := time.Now()
+	for range 3 {
+		second.Send(t, `0/orders,{"token":"`+token+`"}`)
+	}
 	code, reason := second.Ended(t)
 	require.Equal(t, "1013 overloaded", fmt.Sprint(code, " ", reason))
+	require.Greater(t, time.Since(begin), time.Second, "it would be back a second later")
+	require.InDelta(t, 1, i.Metric(t, `tailroom_hello_refused_total{code="rate_limited",transport="socketio"}`), 0, "once for each connection")
 
 	// The seats are given back.
 	first.Until(t, "/orders", "$live")

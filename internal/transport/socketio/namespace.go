@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -45,8 +46,16 @@ type start struct {
 	cursor    *event.Cursor // of the pid or the offset; nil: it brings neither
 }
 
+// turnAway is how long a connection is kept, at most, whose client is to try again later. The
+// library does so about a second after its connection has ended, however often: a
+// connection that has begun counts as a success.
+const turnAway = 5 * time.Second
+
 // connect joins a namespace, or says why not. Its error ends the connection.
 func (c *conn) connect(p packet) error {
+	if c.turnedAway {
+		return nil // it tries again with the others
+	}
 	if len(p.payload) > maxAuth {
 		c.server.Limits.Hit(limit.HelloBytes)
 		return session.TooLarge
@@ -71,7 +80,8 @@ func (c *conn) connect(p packet) error {
 }
 
 // refuse says why a namespace is not joined, to a client who then leaves it at that. Where
-// it is to try again, the connection is closed instead.
+// it is to try again, the connection is closed instead, after a while if nothing but its
+// coming back could help.
 func (c *conn) refuse(namespace string, err error) error {
 	refused := problem.From(err)
 	c.server.metrics.refused.WithLabelValues(string(refused.Code)).Inc()
@@ -84,7 +94,9 @@ func (c *conn) refuse(namespace string, err error) error {
 	case problem.Draining:
 		return session.Draining
 	case problem.Unavailable, problem.Overloaded, problem.RateLimited:
-		return session.Overloaded
+		c.turnedAway = true
+		time.AfterFunc(turnAway/5+rand.N(turnAway*4/5), func() { c.engine.Close(session.Overloaded) })
+		return nil
 	default:
 		return c.refusal(namespace, map[string]any{"message": refused.Detail, "data": fields(refused)})
 	}

@@ -81,7 +81,8 @@ func TestConnect_AfterTheOneBefore(t *testing.T) {
 			begun = false
 			c.joined = []*socket{newSocket(c, "/orders")}
 			c.forget(c.joined[0], byServer)
-			require.Equal(t, session.Overloaded, c.connect(p))
+			require.NoError(t, c.connect(p))
+			require.True(t, c.turnedAway, name)
 			require.False(t, begun, name)
 		})
 	}
