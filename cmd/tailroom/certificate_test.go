@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
@@ -29,15 +29,13 @@ func TestDatabase_IsVerified(t *testing.T) {
 		whoSigned = "name the file of its authority in the database's URL, as sslrootcert=…"
 		whichHost = "use a name that it has in the database's URL (localhost)"
 	)
+	at := pgtest.FreePort(t)
 	serve := func(database, listen string) []string {
 		return []string{
-			"serve", "--port", "0", "--host", "127.0.0.1", "--jwt-secret", apptest.Secret, "--log-level", "debug",
+			"serve", "--port", at, "--host", "127.0.0.1", "--jwt-secret", apptest.Secret, "--log-level", "debug",
 			"--database-url", database, "--listen-database-url", listen,
 		}
 	}
-	serving, interrupt := context.WithCancel(t.Context())
-	t.Cleanup(interrupt)
-	log := servingLog(interrupt) // of all of them: each takes the whole process's
 	for name, test := range map[string]struct {
 		args []string
 		says string
@@ -51,7 +49,7 @@ func TestDatabase_IsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t.Context(), test.args, log, log)
+			err := run(t.Context(), test.args, apptest.Log, apptest.Log)
 			require.ErrorContains(t, err, test.says)
 			require.ErrorContains(t, err, "x509: ")
 			require.NotContains(t, err.Error(), apptest.Secret)
@@ -59,16 +57,17 @@ func TestDatabase_IsVerified(t *testing.T) {
 	}
 	t.Run("whom it can believe", func(t *testing.T) {
 		t.Parallel()
-		require.NoError(t, run(serving, serve(good, good), log, log), "it runs until it is told to end")
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		ended := make(chan error, 1)
+		go func() { ended <- run(ctx, serve(good, good), apptest.Log, apptest.Log) }()
+		i := &apptest.Instance{URL: "http://127.0.0.1:" + at}
+		apptest.Eventually(t, func() bool {
+			require.Empty(t, ended)
+			answer, err := i.Request(t.Context(), http.MethodGet, "/readyz", "", "")
+			return err == nil && answer.Status == http.StatusOK
+		}, apptest.Patience, 10*time.Millisecond, "it serves")
+		interrupt()
+		require.NoError(t, <-ended, "it runs until it is told to end")
 	})
-}
-
-// servingLog is a log that is told when somebody serves.
-type servingLog func()
-
-func (told servingLog) Write(line []byte) (int, error) {
-	if bytes.Contains(line, []byte(`"msg":"serving"`)) {
-		told()
-	}
-	return apptest.Log.Write(line)
 }

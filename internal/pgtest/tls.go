@@ -23,7 +23,7 @@ import (
 // last given to Show. It is stopped and removed when the test ends.
 func TLSServer(t testing.TB, cert, key []byte) (server *localpg.Server, port string) {
 	t.Helper()
-	port = freePort(t)
+	port = FreePort(t)
 	c := config(Dir(t))
 	c.Settings["listen_addresses"], c.Settings["port"] = "127.0.0.1", port
 	server = start(t, c)
@@ -32,9 +32,10 @@ func TLSServer(t testing.TB, cert, key []byte) (server *localpg.Server, port str
 	return server, port
 }
 
-// freePort is below those that the kernel gives to connections and to listeners
-// that name none: nobody takes it before the server does.
-func freePort(t testing.TB) string {
+// FreePort is a port of 127.0.0.1 on which nobody listens. It is below those that the
+// kernel gives to connections and to listeners that name none: nobody takes it before
+// the caller does.
+func FreePort(t testing.TB) string {
 	t.Helper()
 	for {
 		port := strconv.Itoa(20_000 + rand.IntN(12_000))
