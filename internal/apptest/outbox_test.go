@@ -229,7 +229,7 @@ func TestOutbox_DrainingInstanceResigns(t *testing.T) {
 	}
 	var stopped sync.WaitGroup
 	stopped.Go(first.Stop)
-	apptest.Eventually(t, func() bool { return leads(second) }, apptest.Patience/3, 10*time.Millisecond)
+	apptest.Eventually(t, func() bool { return leads(second) }, 3*time.Second, 10*time.Millisecond)
 	require.False(t, leads(first), "it still drains")
 	for _, s := range sockets {
 		require.NoError(t, s.Conn.CloseNow())

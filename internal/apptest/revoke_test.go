@@ -105,25 +105,7 @@ func TestRevoke_WithinASecond(t *testing.T) {
 		others = append(others, connect(i, other), connect(i, elsewhere))
 		require.False(t, refused(t, i, old))
 	}
-	// However busy the machine is: beyond what an event takes to the same clients.
-	service := apptest.Token(t, access.Service, "c1")
 	begun := time.Now()
-	first := instances[0].Publish(t, service, `{"namespace":"/orders","type":"newOrder","data":{"orderId":"8","branchId":"b1"}}`)[0]
-	for _, c := range meant {
-		for last := ""; last != first.ID; {
-			for _, e := range c.socket.Next(t).Decoded(t) {
-				last = e.ID
-			}
-		}
-		for b := (apptest.Block{}); !strings.Contains(b.Data, first.ID); {
-			var err error
-			b, err = c.stream.Next(t)
-			require.NoError(t, err)
-		}
-	}
-	usual := time.Since(begun)
-
-	begun = time.Now()
 	answer := operate(t, instances[0], "/v1/revocations", "c1", `{"subject":"mallory","reason":"a lost phone"}`)
 	for _, c := range meant {
 		said := c.socket.Until(t, "goaway") // behind the publishes above
@@ -142,7 +124,7 @@ func TestRevoke_WithinASecond(t *testing.T) {
 	for _, i := range instances {
 		require.Equal(t, "token_revoked", i.Get(t, "/v1/catalog", old).Code())
 	}
-	require.Less(t, time.Since(begun), usual+soon)
+	require.Less(t, time.Since(begun), soon)
 	for _, i := range instances {
 		require.True(t, refused(t, i, old))
 		require.False(t, refused(t, i, other))
@@ -151,6 +133,7 @@ func TestRevoke_WithinASecond(t *testing.T) {
 		require.EqualValues(t, 1, i.Metric(t, "tailroom_revocations"))
 		require.Greater(t, i.Metric(t, "tailroom_revoked_total"), 7.0)
 	}
+	service := apptest.Token(t, access.Service, "c1")
 	next := instances[1].Publish(t, service, `{"namespace":"/orders","type":"newOrder","data":{"orderId":"9","branchId":"b1"}}`)[0]
 	for _, c := range []client{others[0], others[2]} {
 		for last := ""; last != next.ID; {

@@ -184,15 +184,15 @@ func TestRetention_WithASnapshotHeld(t *testing.T) {
 
 	slowest := r.traffic(t, a, 200)
 	t.Logf("with the snapshot held, the slowest append took %v and the slowest read %v", slowest.append, slowest.read)
-	require.Less(t, slowest.append, 3*time.Second, "a sweep waits longer than that")
-	require.Less(t, slowest.read, 3*time.Second)
+	require.Less(t, slowest.append, 2*time.Second, "a sweep waits longer than that")
+	require.Less(t, slowest.read, 2*time.Second)
 	eventually(t, func() bool { return r.layout(t).Ahead() == 3 })
 	r.awaitStates(t, "201 sealed, 221 current") // what he has not locked
 	require.Contains(t, r.states(t), "1 detaching, 21 full, ")
 	require.Zero(t, value[int](t, r, "SELECT count(*) FROM tailroom.events WHERE position <= 20"), "who comes now does not see it")
 	since := time.Now()
 	require.Equal(t, 30, count(t, analyst))
-	require.Less(t, time.Since(since), 3*time.Second)
+	require.Less(t, time.Since(since), 2*time.Second)
 
 	require.NoError(t, analyst.Commit(t.Context()))
 	eventually(t, func() bool { return k.figure(t, "tailroom_partitions_dropped_total", "") == 11 })

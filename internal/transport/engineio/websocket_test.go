@@ -313,7 +313,7 @@ func TestServer_Close(t *testing.T) {
 	defer cancel()
 	since := time.Now()
 	s.Server.Close(ctx)
-	require.Less(t, time.Since(since), 4*time.Second, "it waited for the close of who does not answer")
+	require.Less(t, time.Since(since), 3*time.Second, "it waited for the close of who does not answer")
 	closing.Wait()
 	require.EqualValues(t, 1001, code)
 	require.EqualValues(t, 1001, websocket.CloseStatus(rude.closes(t)))

@@ -293,7 +293,7 @@ func TestDrain_ClientsThatHang(t *testing.T) {
 		stopped <- time.Now()
 	}()
 	require.Equal(t, websocket.CloseError{Code: 1001, Reason: "draining"}, polite.Closed(t))
-	require.Less(t, (<-stopped).Sub(since), 5*time.Second, "it waited for the close of who does not answer")
+	require.Less(t, (<-stopped).Sub(since), 4*time.Second, "it waited for the close of who does not answer")
 }
 
 // What one connection leaves undone others do not feel: a publish under way
